@@ -1,0 +1,5 @@
+pub mod batch;
+pub mod config;
+pub mod connector;
+pub mod duration;
+pub mod value;
