@@ -55,7 +55,7 @@ pub struct ConfigKey {
 pub const KEYS: &[ConfigKey] = &[
     ConfigKey { name: "parallelism", kind: "integer", default: "1", help: "How many subtasks each node has, unless the node says otherwise. 1 to 1024." },
     ConfigKey { name: "pipeline.max-parallelism", kind: "integer", default: "Flink's: at least 128", help: "Number of key groups: the most subtasks that a keyed node can ever have. 1 to 32768." },
-    ConfigKey { name: "bundle.size", kind: "integer", default: "1000", help: "A bundle is handed to the UDF when it has this many rows. 1 to 1000000." },
+    ConfigKey { name: "bundle.size", kind: "integer", default: "1000", help: "A bundle is handed to the UDF when it has this many rows, or arrow.batch.size if that is less. 1 to 1000000." },
     ConfigKey { name: "bundle.time", kind: "duration", default: "1s", help: "A bundle is handed to the UDF at the latest after this time; an empty input queue hands it over at once." },
     ConfigKey { name: "arrow.batch.size", kind: "integer", default: "10000", help: "Rows that a source reads, and a call carries, at most. 1 to 1000000." },
     ConfigKey { name: "execution-mode", kind: "text", default: "bundle", help: "bundle: a call per bundle. thread: a call per row." },
@@ -102,7 +102,7 @@ impl Config {
     pub fn call_rows_max(&self) -> usize {
         match self.execution_mode {
             ExecutionMode::Thread => 1,
-            ExecutionMode::Bundle => self.bundle_rows_max,
+            ExecutionMode::Bundle => self.bundle_rows_max.min(self.batch_rows_max),
         }
     }
 }

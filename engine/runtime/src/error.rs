@@ -1,0 +1,147 @@
+//! What can be wrong with a job before it runs ([`Problem`]) and what can end it ([`JobError`]).
+
+use std::path::PathBuf;
+
+use arrow::error::ArrowError;
+use wasmill_host::{Fault, HostError};
+
+use crate::call::CallError;
+use crate::connector::ConnectorError;
+use crate::value::{Location, OptionError};
+
+/// Something that keeps a job from running, and where it stands in the job file.
+#[derive(Debug, thiserror::Error)]
+#[error("{kind}")]
+pub struct Problem {
+    pub at: Location,
+    #[source]
+    pub kind: ProblemKind,
+}
+
+impl Problem {
+    pub fn new(at: Location, kind: ProblemKind) -> Problem {
+        Problem { at, kind }
+    }
+}
+
+/// Each message names the culprit, what was got and what there would be.
+#[derive(Debug, thiserror::Error)]
+pub enum ProblemKind {
+    #[error("bad YAML: {0}")]
+    Yaml(String),
+    #[error("{0}")]
+    Shape(String),
+    #[error("{}{error}", .owner.as_ref().map_or(String::new(), |owner| format!("node \"{owner}\": ")))]
+    Option { owner: Option<String>, error: OptionError },
+    #[error("udf \"{udf}\": {error}")]
+    UdfOption { udf: String, error: OptionError },
+    #[error("two {what}s are called \"{name}\"{}", first_at(*.first))]
+    Duplicate { what: &'static str, name: String, first: Location },
+    #[error("node \"{node}\" reads from \"{from}\", and no node is called that{}", hint(.near.as_ref()))]
+    Dangling { node: String, from: String, near: Option<String> },
+    #[error("node \"{node}\" reads from \"{from}\", which is a sink: nothing comes out of it")]
+    FromSink { node: String, from: String },
+    #[error("the nodes {} read from each other in a circle: rows would never end", .nodes.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", "))]
+    Cycle { nodes: Vec<String> },
+    #[error("node \"{node}\" has {got} inputs; {wanted}")]
+    Inputs { node: String, got: usize, wanted: &'static str },
+    #[error("node \"{node}\" is read by nobody: add a sink that reads from it")]
+    Unread { node: String },
+    #[error("the job has no {0}")]
+    Empty(&'static str),
+    #[error("node \"{node}\": {error}")]
+    Call { node: String, error: CallError },
+    #[error("node \"{node}\": no UDF is called \"{udf}\"; there are {}", list(.known))]
+    UnknownUdf { node: String, udf: String, known: Vec<String> },
+    #[error("node \"{node}\": udf \"{udf}\" has no function \"{function}\"; it has {}", list(.known))]
+    UnknownFunction { node: String, udf: String, function: String, known: Vec<String> },
+    #[error("node \"{node}\": no column is called \"{column}\"; there are {}", list(.known))]
+    UnknownColumn { node: String, column: String, known: Vec<String> },
+    #[error("node \"{node}\": {function} is of kind {kind}; here {wanted} is wanted")]
+    Kind { node: String, function: String, kind: String, wanted: &'static str },
+    #[error("node \"{node}\": {function} takes {wanted} arguments ({signature}), and is given {got}")]
+    Arity { node: String, function: String, wanted: usize, signature: String, got: usize },
+    #[error("node \"{node}\": argument \"{argument}\" of {function} is {wanted}, and {given} is {got}{advice}")]
+    ArgumentType {
+        node: String,
+        function: String,
+        argument: String,
+        wanted: String,
+        given: String,
+        got: String,
+        advice: &'static str,
+    },
+    #[error("node \"{node}\": argument \"{argument}\" of {function} takes no null, and {given} may be null: declare it {wanted}? in the UDF (Option in Rust, Optional in Python), or filter the nulls out before")]
+    Nullability { node: String, function: String, argument: String, wanted: String, given: String },
+    #[error("node \"{node}\": two columns would be called \"{column}\": rename one with a `select` before")]
+    DuplicateColumn { node: String, column: String },
+    #[error("node \"{node}\": column \"{column}\" is {got}; {wanted}")]
+    ColumnType { node: String, column: String, got: String, wanted: &'static str },
+    #[error("node \"{node}\": {message}")]
+    Node { node: String, message: String },
+    #[error("node \"{node}\": {error}")]
+    Connector { node: String, error: ConnectorError },
+    #[error("udf \"{udf}\": cannot read {}: {error}", .path.display())]
+    UdfFile { udf: String, path: PathBuf, error: std::io::Error },
+    #[error("udf \"{udf}\": {message}")]
+    Udf { udf: String, message: String },
+    #[error("{error}")]
+    Host { error: HostError },
+}
+
+fn first_at(first: Location) -> String {
+    if first.is_known() { format!(", the first at {first}: rename one") } else { ": rename one".into() }
+}
+
+fn hint(near: Option<&String>) -> String {
+    near.map_or(String::new(), |near| format!("; did you mean \"{near}\"?"))
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() { "none".into() } else { names.join(", ") }
+}
+
+/// What ended a running job.
+#[derive(Debug, thiserror::Error)]
+pub enum JobError {
+    /// A row that raised, where the UDF's policy is `fail`.
+    #[error("node \"{node}\": udf \"{udf}\" function \"{function}\" raised {kind}: {message}{}{}", at(.position), below(.traceback))]
+    Row {
+        node: String,
+        udf: String,
+        function: String,
+        kind: String,
+        message: String,
+        traceback: String,
+        position: Option<String>,
+    },
+    /// A bundle that trapped, ran out of time or memory, or answered with nonsense.
+    #[error("node \"{node}\": {fault}{}", below(&.fault.backtrace))]
+    Fault { node: String, fault: Fault },
+    #[error("node \"{node}\": {error}")]
+    Host { node: String, error: HostError },
+    #[error("node \"{node}\": {error}")]
+    Connector { node: String, error: ConnectorError },
+    /// A row that a source could not read, where the source's policy is `fail`.
+    #[error("node \"{node}\": {message}: set on-error: skip or dead-letter to go on without such rows")]
+    Rejected { node: String, message: String },
+    #[error("dead letters: {0}")]
+    DeadLetters(ConnectorError),
+    #[error("node \"{node}\": {error}")]
+    Arrow { node: String, error: ArrowError },
+    #[error("cannot start a thread for node \"{node}\": {error}")]
+    Thread { node: String, error: std::io::Error },
+    /// A defect of Wasmill, not of the job.
+    #[error("node \"{node}\": the task panicked: {message}; please report this")]
+    Panic { node: String, message: String },
+    #[error("the job was stopped before its end; nothing was committed")]
+    Stopped,
+}
+
+fn at(position: &Option<String>) -> String {
+    position.as_ref().map_or(String::new(), |position| format!(" (at {position})"))
+}
+
+fn below(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!("\n{}", text.trim_end()) }
+}

@@ -1,0 +1,130 @@
+//! Bundles: rows are gathered until there are enough, time is up, the input is quiet or a watermark comes.
+
+use std::time::{Duration, Instant};
+
+use crate::batch::Batch;
+use crate::config::Config;
+use crate::error::JobError;
+use crate::operator::{Emitter, Operator};
+
+/// An operator that handles a bundle at a time: one guest call, whose effects are applied together.
+pub(crate) trait BundleOperator: Send {
+    fn node(&self) -> &str;
+
+    /// Handles the rows of one bundle and pushes what comes out.
+    fn bundle(&mut self, rows: &Batch, out: &mut Vec<Batch>) -> Result<(), JobError>;
+
+    /// Event time has come to `watermark`; the bundle before is done.
+    fn watermark(&mut self, watermark: i64, out: &mut Vec<Batch>) -> Result<(), JobError>;
+}
+
+/// Gathers rows into bundles for `T`, and what `T` puts out into batches worth passing on.
+///
+/// A bundle is handed over when it has `bundle.size` rows; when `bundle.time` has passed since its first; before a
+/// watermark; and at once when the input queue is empty, so that a quiet stream has the latency of single rows.
+pub(crate) struct Bundled<T> {
+    operator: T,
+    open: Vec<Batch>,
+    open_rows: usize,
+    opened: Option<Instant>,
+    rows_max: usize,
+    time_max: Duration,
+    out: Vec<Batch>,
+    out_rows_max: usize,
+}
+
+impl<T: BundleOperator> Bundled<T> {
+    pub(crate) fn new(operator: T, config: &Config) -> Bundled<T> {
+        Bundled {
+            operator,
+            open: Vec::new(),
+            open_rows: 0,
+            opened: None,
+            rows_max: config.call_rows_max(),
+            time_max: config.bundle_time,
+            out: Vec::new(),
+            out_rows_max: config.batch_rows_max,
+        }
+    }
+
+    /// Hands the open bundle over in calls of at most `arrow.batch.size` rows.
+    fn close(&mut self, out: &mut Emitter<'_>) -> Result<(), JobError> {
+        self.opened = None;
+        self.open_rows = 0;
+        if self.open.is_empty() {
+            return Ok(());
+        }
+        let rows = Batch::concat(&self.open).map_err(|error| self.arrow(error))?;
+        self.open.clear();
+        self.run(&rows, out)
+    }
+
+    fn run(&mut self, rows: &Batch, out: &mut Emitter<'_>) -> Result<(), JobError> {
+        self.operator.bundle(rows, &mut self.out)?;
+        if self.out.iter().map(Batch::num_rows).sum::<usize>() >= self.out_rows_max {
+            self.pass_on(out)?;
+        }
+        Ok(())
+    }
+
+    fn pass_on(&mut self, out: &mut Emitter<'_>) -> Result<(), JobError> {
+        let batches = std::mem::take(&mut self.out);
+        let mut first = 0;
+        while first < batches.len() {
+            // Small batches are joined, large ones go as they are.
+            let mut rows = 0;
+            let joined = batches[first..].iter().take_while(|batch| {
+                rows += batch.num_rows();
+                rows <= self.out_rows_max
+            });
+            let count = joined.count().max(1);
+            let batch = Batch::concat(&batches[first..first + count]).map_err(|error| self.arrow(error))?;
+            out.emit(batch)?;
+            first += count;
+        }
+        Ok(())
+    }
+
+    fn arrow(&self, error: arrow::error::ArrowError) -> JobError {
+        JobError::Arrow { node: self.operator.node().to_owned(), error }
+    }
+}
+
+impl<T: BundleOperator> Operator for Bundled<T> {
+    fn process(&mut self, batch: Batch, out: &mut Emitter<'_>) -> Result<(), JobError> {
+        let mut offset = 0;
+        while offset < batch.num_rows() {
+            let rows = (self.rows_max - self.open_rows).min(batch.num_rows() - offset);
+            let part = batch.slice(offset, rows);
+            offset += rows;
+            if rows == self.rows_max {
+                self.run(&part, out)?;
+                continue;
+            }
+            self.open.push(part);
+            self.open_rows += rows;
+            if self.open_rows == self.rows_max {
+                self.close(out)?;
+            }
+        }
+        if self.open_rows > 0 && self.opened.is_none() {
+            self.opened = Some(Instant::now());
+        }
+        self.pass_on(out)
+    }
+
+    fn watermark(&mut self, watermark: i64, out: &mut Emitter<'_>) -> Result<(), JobError> {
+        self.close(out)?;
+        self.operator.watermark(watermark, &mut self.out)?;
+        self.pass_on(out)
+    }
+
+    fn flush(&mut self, out: &mut Emitter<'_>) -> Result<(), JobError> {
+        self.close(out)?;
+        self.pass_on(out)
+    }
+
+    fn flush_due(&self) -> Option<Instant> {
+        self.opened.map(|opened| opened + self.time_max)
+    }
+}
