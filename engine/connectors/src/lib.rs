@@ -1,0 +1,48 @@
+//! Sources and sinks of Wasmill.
+//!
+//! [`register`] makes them known by the names that job files use: the sources `parquet`, `csv`, `jsonl`, `generator` and
+//! `collection`, the sinks `parquet`, `csv`, `jsonl`, `print` and `blackhole`. Their options stand in the modules of the same
+//! names. From Rust there are also [`CollectionSource`] and [`CollectSink`].
+//!
+//! Paths are relative to the job file. A path is a file, a directory, a glob or a URL; `s3://`, `gs://`, `az://` and `https://`
+//! need the cargo features `aws`, `gcp`, `azure` and `http`.
+
+mod columns;
+mod contract_types;
+mod csv_source;
+mod datum;
+mod file_sink;
+mod files;
+mod formats;
+mod options;
+mod parquet_source;
+mod rows;
+mod small_sinks;
+
+use std::sync::Arc;
+
+use wasmill_runtime::connector::{ConnectorContext, ConnectorError, ConnectorRegistry, Sink};
+
+pub use csv_source::SAMPLE_ROWS;
+pub use small_sinks::{BlackholeSink, CollectSink, PrintSink};
+
+use file_sink::{FileSink, Format};
+
+/// Makes every connector of this crate known to `registry`.
+pub fn register(registry: &mut ConnectorRegistry) {
+    registry.register_source("parquet", |context| Ok(Arc::new(parquet_source::ParquetSource::new(context)?)));
+    registry.register_source("csv", |context| Ok(Arc::new(csv_source::CsvSource::new(context)?)));
+    registry.register_sink("parquet", |context| file_sink(context, formats::Parquet::new));
+    registry.register_sink("csv", |context| file_sink(context, formats::Csv::new));
+    registry.register_sink("jsonl", |context| file_sink(context, |_| Ok(formats::JsonLines)));
+    registry.register_sink("print", |context| Ok(Arc::new(PrintSink::new(context)?)));
+    registry.register_sink("blackhole", |_| Ok(Arc::new(BlackholeSink)));
+}
+
+fn file_sink<F: Format + 'static>(
+    mut context: ConnectorContext<'_>,
+    format: impl Fn(&mut ConnectorContext<'_>) -> Result<F, ConnectorError>,
+) -> Result<Arc<dyn Sink>, ConnectorError> {
+    let format = Arc::new(format(&mut context)?);
+    Ok(Arc::new(FileSink::new(context, format)?))
+}

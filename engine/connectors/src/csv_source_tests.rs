@@ -1,0 +1,182 @@
+use super::*;
+use crate::options::testing::build;
+use crate::rows::testing::{All, read};
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{Float64Type, Int64Type};
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+fn dir(content: &[u8]) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("x.csv"), content).unwrap();
+    dir
+}
+
+fn source(content: &str, options: &str) -> Result<CsvSource, ConnectorError> {
+    let dir = dir(content.as_bytes());
+    // The file is opened again by name later on, so that the directory has to stay.
+    build(&dir.keep(), &format!("path: x.csv\n{options}"), CsvSource::new)
+}
+
+fn rows(content: &str, options: &str) -> All {
+    read(&source(content, options).unwrap(), 100).unwrap()
+}
+
+fn types(schema: &Schema) -> Vec<String> {
+    schema.fields().iter().map(|field| format!("{}: {}", field.name(), datum::notation(field))).collect()
+}
+
+fn ints(batch: &RecordBatch, column: usize) -> Vec<Option<i64>> {
+    batch.column(column).as_primitive::<Int64Type>().iter().collect()
+}
+
+#[test]
+fn types_are_inferred() {
+    let content = "i,f,b,d,t,s,n\n1,1.5,true,2013-01-01,2013-01-01T05:00:00,a,\n2,2,FALSE,2013-01-02,2013-01-01 06:00:00,1,\n";
+    let source = source(content, "").unwrap();
+    let expected = ["i: int64?", "f: float64?", "b: bool?", "d: date?", "t: timestamp(us)?", "s: utf8?", "n: utf8?"];
+    assert_eq!(types(&source.schema()), expected);
+    let all = read(&source, 100).unwrap();
+    assert_eq!(ints(&all.rows(), 0), [Some(1), Some(2)]);
+    assert_eq!(all.rows().column(6).null_count(), 2);
+    assert_eq!(all.rejected, []);
+}
+
+#[test]
+fn bad_rows_are_isolated_and_named() {
+    let content = "a,b\n1,x\n2\n3,y,z\nfour,w\n5,\"multi\nline\"\n,v\n7,u\n";
+    let all = rows(content, "schema: {a: int64, b: utf8?}");
+    assert_eq!(
+        all.messages(),
+        [
+            "x.csv:3: 1 fields, 2 expected",
+            "x.csv:4: 3 fields, 2 expected",
+            "x.csv:5: column a: got \"four\", wanted int64",
+            "x.csv:8: column a: got nothing, wanted int64",
+        ]
+    );
+    assert_eq!(ints(&all.rows(), 0), [Some(1), Some(5), Some(7)]);
+    assert_eq!(all.rejected[1].raw, "3,y,z");
+    assert_eq!(all.rejected.iter().map(|row| row.row).collect::<Vec<_>>(), [1, 2, 3, 5]);
+    assert_eq!(all.batches.iter().map(|(first, _)| *first).collect::<Vec<_>>(), [0, 4, 6]);
+}
+
+#[test]
+fn lines_are_counted_with_any_line_end_and_blank_lines() {
+    for end in ["\n", "\r\n"] {
+        let content = format!("a,b{end}{end}1,\"x{end}{end}y\"{end}{end}{end}bad,z{end}");
+        let all = rows(&content, "schema: {a: int64, b: utf8}");
+        assert_eq!(all.messages(), ["x.csv:8: column a: got \"bad\", wanted int64"], "{end:?}");
+    }
+}
+
+#[test]
+fn dialects() {
+    let all = rows("a\tb\n'x\ty'\tNA\n", "{}".replace("{}", "delimiter: tab\nquote: \"'\"\nnull-literal: NA").as_str());
+    assert_eq!(all.rows().column(0).as_string::<i32>().value(0), "x\ty");
+    assert!(all.rows().column(1).is_null(0));
+    let all = rows("1;2.5\n3;4\n", "header: false\ndelimiter: ;");
+    assert_eq!(types(&all.rows().schema()), ["column_1: int64?", "column_2: float64?"]);
+    let all = rows("1,2.5\n", "header: false\nschema: {x: int64, y: float64}");
+    assert_eq!(all.rows().column(1).as_primitive::<Float64Type>().value(0), 2.5);
+}
+
+#[test]
+fn with_a_header_columns_go_by_name() {
+    let all = rows("a,b,c\n1,2,3\n", "schema: {c: int64, a: int64}");
+    assert_eq!(ints(&all.rows(), 0), [Some(3)]);
+    let all = rows("a,b,c\n1,2,3\n", "columns: [b]");
+    assert_eq!(types(&all.rows().schema()), ["b: int64?"]);
+    assert_eq!(ints(&all.rows(), 0), [Some(2)]);
+}
+
+#[test]
+fn an_empty_text_is_no_null_where_there_is_none() {
+    let all = rows("a,b\n,1\n", "schema: {a: utf8, b: int64}");
+    assert_eq!(all.rows().column(0).as_string::<i32>().value(0), "");
+}
+
+#[test]
+fn a_byte_order_mark_is_no_part_of_the_header() {
+    assert_eq!(types(&source("\u{feff}a,b\n1,2\n", "").unwrap().schema()), ["a: int64?", "b: int64?"]);
+}
+
+#[test]
+fn wrong_options_are_named() {
+    let message = |content: &str, options: &str| source(content, options).unwrap_err().to_string();
+    assert_eq!(message("a\n", "schema: {b: int64}"), "schema: x.csv has no column \"b\"; its header is a");
+    assert!(message("a\n", "schema: {a: integer}").starts_with("schema.a: \"integer\" is not a type"));
+    assert_eq!(message("a\n", "columns: [b]"), "columns: x.csv has no column \"b\"; it has a");
+    assert_eq!(message("a\n", "columns: [a, a]"), "columns: \"a\" stands twice: remove one");
+    assert!(message("a\n", "delimiter: ab").contains("one ASCII character"));
+    assert!(message("a\n", "schema: {a: 'list<int64>'}").contains("cannot hold column a of type list<int64>"));
+    assert_eq!(message("", ""), "x.csv is empty: it has no header");
+    assert_eq!(message("a,a\n", ""), "x.csv: the header names the column \"a\" twice: rename one");
+    let error = build(std::path::Path::new("."), "header: true", CsvSource::new).unwrap_err();
+    assert_eq!(error.to_string(), "path: is missing");
+}
+
+#[test]
+fn files_with_another_header_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("1.csv"), "a,b\n1,2\n").unwrap();
+    std::fs::write(dir.path().join("2.csv"), "b,a\n1,2\n").unwrap();
+    let source = build(dir.path(), "path: '*.csv'", CsvSource::new).unwrap();
+    let error = read(&source, 10).err().unwrap();
+    assert_eq!(error.to_string(), "1.csv and 2.csv have different headers: a, b and b, a");
+}
+
+#[test]
+fn bytes_that_are_not_utf8_reject_the_row() {
+    let dir = dir(b"a,b\n1,\xff\n2,y\n");
+    let source = build(dir.path(), "path: x.csv\nschema: {a: int64, b: utf8}", CsvSource::new).unwrap();
+    let all = read(&source, 10).unwrap();
+    assert_eq!(all.messages(), ["x.csv:2: column b: got bytes that are not UTF-8"]);
+    assert_eq!(ints(&all.rows(), 0), [Some(2)]);
+}
+
+#[test]
+fn a_quote_that_is_never_closed_ends_in_an_error() {
+    let content = format!("a,b\n1,\"{}", "x\n".repeat(ROW_BYTES_MAX));
+    let source = source(&content, "schema: {a: int64, b: utf8}").unwrap();
+    let error = read(&source, 10).err().unwrap();
+    assert!(error.to_string().starts_with("x.csv:2: a row of more than 16777216 bytes: is a quote not closed?"), "{error}");
+}
+
+#[test]
+fn the_number_of_rejected_rows_in_hand_is_bounded() {
+    let content = format!("a\n{}", "x\n".repeat(2500));
+    let all = rows(&content, "schema: {a: int64}");
+    assert_eq!(all.rejected.len(), 2500);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Against the simplest model: every field quoted, read back as it was, whatever the size of batches and buffers.
+    #[test]
+    fn quoted_fields_come_back(
+        table in proptest::collection::vec(("[^\u{0}]{0,12}", "[a-z\",\r\n]{0,6}"), 1..40),
+        rows_max in 1usize..50,
+    ) {
+        let mut content = String::from("a,b\n");
+        for (a, b) in &table {
+            content += &format!("\"{}\",\"{}\"\n", a.replace('"', "\"\""), b.replace('"', "\"\""));
+        }
+        let dir = dir(content.as_bytes());
+        let source = build(dir.path(), "path: x.csv\nschema: {a: utf8, b: utf8}", CsvSource::new).unwrap();
+        let all = read(&source, rows_max).unwrap();
+        prop_assert_eq!(all.rejected.len(), 0);
+        let rows = all.rows();
+        let texts = |column: usize| rows.column(column).as_string::<i32>().iter().map(|text| text.unwrap().to_owned()).collect::<Vec<_>>();
+        prop_assert_eq!(texts(0).into_iter().zip(texts(1)).collect::<Vec<_>>(), table);
+    }
+
+    #[test]
+    fn any_bytes_are_read_or_refused(content in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let dir = dir(&content);
+        if let Ok(source) = build(dir.path(), "path: x.csv", CsvSource::new) {
+            let _ = read(&source, 7);
+        }
+    }
+}

@@ -1,0 +1,288 @@
+use std::error::Error;
+
+use super::*;
+use crate::formats::{Csv, JsonLines, Parquet};
+use crate::options::testing::build;
+use crate::parquet_source::ParquetSource;
+use crate::rows::testing::read;
+use wasmill_runtime::connector::Source;
+use arrow::array::{
+    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, StringArray,
+    TimestampMicrosecondArray,
+};
+use tempfile::TempDir;
+
+fn rows(range: std::ops::Range<i64>) -> RecordBatch {
+    let column: ArrayRef = Arc::new(Int64Array::from_iter_values(range));
+    RecordBatch::try_from_iter([("v", column)]).unwrap()
+}
+
+fn sink(dir: &Path, yaml: &str) -> Result<FileSink, ConnectorError> {
+    build(dir, yaml, |mut context| {
+        let format: Arc<dyn Format> = match context.options.required_string("format").unwrap().as_str() {
+            "parquet" => Arc::new(Parquet::new(&mut context)?),
+            "csv" => Arc::new(Csv::new(&mut context)?),
+            _ => Arc::new(JsonLines),
+        };
+        FileSink::new(context, format)
+    })
+}
+
+fn parquet(dir: &Path, more: &str) -> FileSink {
+    sink(dir, &format!("format: parquet\npath: out\n{more}")).unwrap()
+}
+
+/// A run with a batch for each subtask, up to the commit.
+fn prepare(sink: &FileSink, batches: &[RecordBatch]) -> Vec<Committable> {
+    sink.start().unwrap();
+    let mut prepared = Vec::new();
+    for (index, rows) in batches.iter().enumerate() {
+        let mut writer = sink.writer(&rows.schema(), Subtask { index, parallelism: batches.len() }).unwrap();
+        writer.write(rows).unwrap();
+        writer.flush().unwrap();
+        prepared.extend(writer.prepare().unwrap());
+    }
+    prepared
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+fn count(dir: &Path) -> usize {
+    let source = build(dir, "path: out", ParquetSource::new).unwrap();
+    read(&source, 100).unwrap().batches.iter().map(|(_, rows)| rows.num_rows()).sum()
+}
+
+fn dir() -> (TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    (dir, out)
+}
+
+#[test]
+fn files_appear_at_the_commit_and_not_before() {
+    let (dir, out) = dir();
+    let sink = parquet(dir.path(), "");
+    let prepared = prepare(&sink, &[rows(0..10), rows(0..0), rows(10..15)]);
+    assert!(names(&out).iter().all(|name| name.starts_with('.')), "{:?}", names(&out));
+    sink.commit(&prepared).unwrap();
+    assert_eq!(names(&out), ["part-0-0.parquet", "part-2-0.parquet"]);
+    assert_eq!(count(dir.path()), 15);
+    sink.commit(&prepared).unwrap();
+    assert_eq!(names(&out), ["part-0-0.parquet", "part-2-0.parquet"]);
+}
+
+#[test]
+fn a_sink_without_rows_leaves_its_columns() {
+    for (format, content) in [("parquet", None), ("csv", Some("v\n")), ("jsonl", Some(""))] {
+        let (dir, out) = dir();
+        let sink = sink(dir.path(), &format!("format: {format}\npath: out")).unwrap();
+        let prepared = prepare(&sink, &[rows(0..0), rows(0..0)]);
+        sink.commit(&prepared).unwrap();
+        sink.commit(&prepared).unwrap();
+        assert_eq!(names(&out), [format!("part-0-0.{format}")]);
+        match content {
+            Some(content) => assert_eq!(std::fs::read_to_string(out.join(format!("part-0-0.{format}"))).unwrap(), content),
+            None => assert_eq!(build(dir.path(), "path: out", ParquetSource::new).unwrap().schema().field(0).name(), "v"),
+        }
+    }
+}
+
+#[test]
+fn output_of_an_earlier_run_is_not_touched_unless_asked() {
+    let (dir, out) = dir();
+    let first = parquet(dir.path(), "");
+    first.commit(&prepare(&first, &[rows(0..10), rows(10..20)])).unwrap();
+    let error = parquet(dir.path(), "").start().unwrap_err().to_string();
+    assert!(error.contains("part-") && error.ends_with("remove it, give another path, or set overwrite: true"), "{error}");
+
+    std::fs::write(out.join("notes.txt"), "mine").unwrap();
+    let second = parquet(dir.path(), "overwrite: true");
+    let prepared = prepare(&second, &[rows(0..5)]);
+    assert_eq!(count_parts(&out), 2, "until the commit the old output stays");
+    second.commit(&prepared).unwrap();
+    assert_eq!(names(&out), ["notes.txt", "part-0-0.parquet"]);
+    std::fs::remove_file(out.join("notes.txt")).unwrap();
+    assert_eq!(count(dir.path()), 5);
+}
+
+fn count_parts(out: &Path) -> usize {
+    names(out).iter().filter(|name| name.starts_with("part-")).count()
+}
+
+#[test]
+fn a_job_that_fails_leaves_the_old_output_and_nothing_else() {
+    let (dir, out) = dir();
+    let first = parquet(dir.path(), "");
+    first.commit(&prepare(&first, &[rows(0..10)])).unwrap();
+    let second = parquet(dir.path(), "overwrite: true");
+    prepare(&second, &[rows(0..5), rows(0..5)]);
+    second.abort();
+    assert_eq!(names(&out), ["part-0-0.parquet"]);
+    assert_eq!(count(dir.path()), 10);
+}
+
+#[test]
+fn what_a_crash_left_is_removed_by_the_next_run() {
+    let (dir, out) = dir();
+    drop(prepare(&parquet(dir.path(), ""), &[rows(0..5)]));
+    std::fs::write(out.join(".part-7-0.parquet.inprogress-0123456789abcdef"), "half").unwrap();
+    std::fs::write(out.join(".part-7-0.csv.inprogress-0123456789abcdef"), "of another sink").unwrap();
+    std::fs::write(out.join(".part-x.parquet.inprogress-0123456789abcdef"), "not ours").unwrap();
+    parquet(dir.path(), "").start().unwrap();
+    assert_eq!(
+        names(&out),
+        [".part-7-0.csv.inprogress-0123456789abcdef", ".part-x.parquet.inprogress-0123456789abcdef"]
+    );
+}
+
+#[test]
+fn a_path_with_the_extension_is_one_file() {
+    let (dir, _) = dir();
+    let single = || sink(dir.path(), "{format: jsonl, path: deep/dead.jsonl, overwrite: true}").unwrap();
+    let first = single();
+    let prepared = prepare(&first, &[rows(0..2)]);
+    assert!(!dir.path().join("deep/dead.jsonl").exists());
+    first.commit(&prepared).unwrap();
+    assert_eq!(names(&dir.path().join("deep")), ["dead.jsonl"]);
+    assert_eq!(std::fs::read_to_string(first.location()).unwrap(), "{\"v\":0}\n{\"v\":1}\n");
+    let error = first.writer(&rows(0..1).schema(), Subtask { index: 0, parallelism: 2 }).err().unwrap().to_string();
+    assert!(error.ends_with("dead.jsonl is one file, but 2 subtasks write: give a directory as path, or parallelism: 1"), "{error}");
+    let second = single();
+    second.commit(&prepare(&second, &[rows(5..6)])).unwrap();
+    assert_eq!(std::fs::read_to_string(first.location()).unwrap(), "{\"v\":5}\n");
+    let careful = sink(dir.path(), "{format: jsonl, path: deep/dead.jsonl}").unwrap();
+    assert!(careful.start().unwrap_err().to_string().contains("overwrite: true"));
+}
+
+fn everything() -> RecordBatch {
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("i", Arc::new(Int64Array::from(vec![Some(1), None]))),
+        ("f", Arc::new(Float64Array::from(vec![1.5, f64::NAN]))),
+        ("b", Arc::new(BooleanArray::from(vec![true, false]))),
+        ("s", Arc::new(StringArray::from(vec!["a,\"b\"\nc", "é"]))),
+        ("x", Arc::new(BinaryArray::from_vec(vec![&[0, 255], b""]))),
+        ("d", Arc::new(Date32Array::from(vec![0, 1]))),
+        ("t", Arc::new(TimestampMicrosecondArray::from(vec![0, 1_500_000]))),
+        ("z", Arc::new(TimestampMicrosecondArray::from(vec![0, 1]).with_timezone("+01:00"))),
+        ("n", Arc::new(Decimal128Array::from(vec![100, -5]).with_precision_and_scale(9, 2).unwrap())),
+    ];
+    RecordBatch::try_from_iter(columns).unwrap()
+}
+
+fn written(yaml: &str) -> String {
+    let (dir, out) = dir();
+    let sink = sink(dir.path(), &format!("path: out\n{yaml}")).unwrap();
+    sink.commit(&prepare(&sink, &[everything()])).unwrap();
+    std::fs::read_to_string(out.join(&names(&out)[0])).unwrap()
+}
+
+#[test]
+fn csv_text() {
+    let text = "i,f,b,s,x,d,t,z,n\n1,1.5,true,\"a,\"\"b\"\"\nc\",00ff,1970-01-01,1970-01-01T00:00:00,1970-01-01T01:00:00+01:00,1.00\n\
+                ,NaN,false,é,,1970-01-02,1970-01-01T00:00:01.500,1970-01-01T01:00:00.000001+01:00,-0.05\n";
+    assert_eq!(written("format: csv"), text);
+    assert!(written("format: csv\nheader: false\ndelimiter: ;\nnull-literal: NA").contains("\nNA;NaN;false"));
+}
+
+#[test]
+fn json_text() {
+    let text = "{\"i\":1,\"f\":1.5,\"b\":true,\"s\":\"a,\\\"b\\\"\\nc\",\"x\":\"00ff\",\"d\":\"1970-01-01\",\"t\":\"1970-01-01T00:00:00\",\
+                \"z\":\"1970-01-01T01:00:00+01:00\",\"n\":1.00}\n{\"i\":null,\"f\":null,\"b\":false,\"s\":\"é\",\"x\":\"\",\"d\":\"1970-01-02\",\
+                \"t\":\"1970-01-01T00:00:01.500\",\"z\":\"1970-01-01T01:00:00.000001+01:00\",\"n\":-0.05}\n";
+    assert_eq!(written("format: jsonl"), text);
+}
+
+#[test]
+fn parquet_comes_back_in_every_compression() {
+    for compression in ["zstd", "snappy", "none"] {
+        let (dir, _) = dir();
+        let sink = parquet(dir.path(), &format!("compression: {compression}"));
+        sink.commit(&prepare(&sink, &[everything()])).unwrap();
+        let source = build(dir.path(), "path: out", ParquetSource::new).unwrap();
+        let rows = read(&source, 100).unwrap().rows();
+        // NaN is no NaN, so columns are compared by their text.
+        assert_eq!(format!("{:?}", rows.columns()), format!("{:?}", everything().columns()), "{compression}");
+    }
+    let error = sink(Path::new("."), "{format: parquet, path: x, compression: zip}").unwrap_err();
+    assert_eq!(error.to_string(), "compression: is \"zip\"; one of zstd, snappy, none is wanted");
+}
+
+#[test]
+fn columns_that_a_format_cannot_hold_are_named() {
+    let field = |notation: &str| {
+        let field = wasmill_host::data_type::parse(notation).unwrap().to_field("c");
+        Arc::new(arrow::datatypes::Schema::new(vec![field]))
+    };
+    let refused = |format: &str, notation: &str| {
+        sink(Path::new("."), &format!("{{format: {format}, path: x}}")).unwrap().accept(&field(notation)).map_err(|error| error.to_string())
+    };
+    assert_eq!(
+        refused("csv", "list<int64>").unwrap_err(),
+        "column c of type list<int64> cannot be a CSV field: drop it, or use jsonl or parquet"
+    );
+    assert_eq!(refused("jsonl", "map<int64, utf8>").unwrap_err(), "column c of type map<int64, utf8>: in JSON the keys of a map are utf8");
+    assert!(refused("parquet", "list<struct<>>").unwrap_err().contains("no struct without fields"));
+    assert_eq!(refused("jsonl", "map<utf8, list<int64?>>"), Ok(()));
+    assert_eq!(refused("parquet", "map<int64, struct<a: decimal(38,10)?>>"), Ok(()));
+}
+
+#[test]
+fn places_that_cannot_be_written_are_named() {
+    let (dir, _) = dir();
+    std::fs::write(dir.path().join("file"), "").unwrap();
+    let error = sink(dir.path(), "{format: csv, path: file/out}").unwrap().start().unwrap_err();
+    assert!(error.to_string().starts_with("cannot make the directory "), "{error}");
+    assert!(error.to_string().ends_with("file/out") && error.source().is_some(), "{error}");
+    let error = sink(dir.path(), "{format: csv, path: 's3://bucket/x'}").unwrap_err().to_string();
+    assert!(error.starts_with("path: s3://bucket/x: sinks write to this machine only"), "{error}");
+    assert_eq!(sink(dir.path(), "format: csv").unwrap_err().to_string(), "path: is missing");
+}
+
+/// A disk that is full after some bytes.
+struct Full(usize);
+
+impl Write for Full {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0 == 0 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let taken = bytes.len().min(self.0);
+        self.0 -= taken;
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_full_disk_is_an_error_in_every_format() {
+    let csv = build(Path::new("."), "{}", |mut context| Csv::new(&mut context)).unwrap();
+    let parquet = build(Path::new("."), "{}", |mut context| Parquet::new(&mut context)).unwrap();
+    let formats: [&dyn Format; 3] = [&csv, &parquet, &JsonLines];
+    for format in formats {
+        for room in [0, 3, 100] {
+            let rows = rows(0..10_000);
+            let result = format.encoder(&rows.schema(), Box::new(Full(room))).and_then(|mut encoder| {
+                encoder.write(&rows)?;
+                encoder.finish()
+            });
+            let error = cannot_write(Path::new("out/x"), result.unwrap_err());
+            assert_eq!(error.to_string(), "cannot write out/x");
+            let mut chain = vec![];
+            let mut cause: Option<&dyn Error> = error.source();
+            while let Some(error) = cause {
+                chain.push(error.to_string());
+                cause = error.source();
+            }
+            let chain = chain.join(": ");
+            assert!(chain.contains("no storage space") || chain.contains("StorageFull"), "{} {room}: {chain}", format.extension());
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What several connectors read from a node's options.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use wasmill_host::data_type;
+use wasmill_runtime::connector::{ConnectorContext, ConnectorError};
+use wasmill_runtime::value::{Location, OptionError, Options, Value};
+
+/// An option's error as a connector's; the place in the job file goes along as the source.
+pub(crate) fn wrong(error: OptionError) -> ConnectorError {
+    ConnectorError::new(error.to_string()).caused_by(error)
+}
+
+/// What is wrong with `key`, which stands at `at`.
+pub(crate) fn wrong_at(at: Location, key: &str, message: impl Into<String>) -> ConnectorError {
+    wrong(OptionError { at, key: key.to_owned(), message: message.into() })
+}
+
+/// The option `schema: {column: type}`, in order.
+pub(crate) fn schema(context: &mut ConnectorContext<'_>) -> Result<Option<SchemaRef>, ConnectorError> {
+    let Some(columns) = context.options.options("schema").map_err(wrong)? else { return Ok(None) };
+    let mut fields = Vec::new();
+    for (name, value) in columns.into_entries() {
+        fields.push(field(&name.text, &value)?);
+    }
+    Ok(Some(Arc::new(Schema::new(fields))))
+}
+
+fn field(name: &str, value: &Value) -> Result<Field, ConnectorError> {
+    let key = format!("schema.{name}");
+    let Some(text) = value.as_text() else {
+        let message = format!("is {}; a type such as int64, utf8? or timestamp(us) is wanted", value.describe());
+        return Err(wrong_at(value.at, &key, message));
+    };
+    let parsed = data_type::parse(text).map_err(|error| wrong_at(value.at, &key, error.to_string()))?;
+    Ok(parsed.to_field(name))
+}
+
+/// An option that is one ASCII character; `tab` and `\t` mean the tabulator.
+pub(crate) fn character(options: &mut Options, key: &str) -> Result<Option<u8>, ConnectorError> {
+    let at = options.at(key);
+    let Some(text) = options.string(key).map_err(wrong)? else { return Ok(None) };
+    match text.as_bytes() {
+        b"tab" | b"\\t" => Ok(Some(b'\t')),
+        [byte] if byte.is_ascii() && !matches!(byte, b'\n' | b'\r') => Ok(Some(*byte)),
+        _ => Err(wrong_at(at, key, format!("is {text:?}; one ASCII character or \"tab\" is wanted"))),
+    }
+}
+
+/// The option `columns`: which columns of `schema` to read, and in which order; all without it.
+pub(crate) fn projection(
+    options: &mut Options,
+    schema: &Schema,
+    named: &str,
+) -> Result<Option<Vec<usize>>, ConnectorError> {
+    let Some(names) = options.strings("columns").map_err(wrong)? else { return Ok(None) };
+    let mut indices = Vec::with_capacity(names.len());
+    for name in &names {
+        let index = schema.index_of(&name.text).map_err(|_| {
+            let known = schema.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ");
+            wrong_at(name.at, "columns", format!("{named} has no column \"{name}\"; it has {known}"))
+        })?;
+        if indices.contains(&index) {
+            return Err(wrong_at(name.at, "columns", format!("\"{name}\" stands twice: remove one")));
+        }
+        indices.push(index);
+    }
+    Ok(Some(indices))
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! Connectors built from YAML, as a job file would.
+    use std::path::Path;
+
+    use wasmill_runtime::connector::ConnectorContext;
+    use wasmill_runtime::value::{Options, Value, ValueKind};
+
+    pub(crate) fn options(yaml: &str) -> Options {
+        let value: Value = serde_saphyr::from_str(yaml).unwrap();
+        match value.kind {
+            ValueKind::Map(entries) => Options::from_map(entries).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What `build` makes of `yaml`; every key must have been taken.
+    pub(crate) fn build<T, E>(
+        base: &Path,
+        yaml: &str,
+        build: impl Fn(ConnectorContext<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut options = options(yaml);
+        let built = build(ConnectorContext { base, options: &mut options })?;
+        assert_eq!(options.finish(), []);
+        Ok(built)
+    }
+}
