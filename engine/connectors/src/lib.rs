@@ -14,6 +14,8 @@ mod datum;
 mod file_sink;
 mod files;
 mod formats;
+mod json_value;
+mod jsonl_source;
 mod options;
 mod parquet_source;
 mod rows;
@@ -32,6 +34,7 @@ use file_sink::{FileSink, Format};
 pub fn register(registry: &mut ConnectorRegistry) {
     registry.register_source("parquet", |context| Ok(Arc::new(parquet_source::ParquetSource::new(context)?)));
     registry.register_source("csv", |context| Ok(Arc::new(csv_source::CsvSource::new(context)?)));
+    registry.register_source("jsonl", |context| Ok(Arc::new(jsonl_source::JsonLinesSource::new(context)?)));
     registry.register_sink("parquet", |context| file_sink(context, formats::Parquet::new));
     registry.register_sink("csv", |context| file_sink(context, formats::Csv::new));
     registry.register_sink("jsonl", |context| file_sink(context, |_| Ok(formats::JsonLines)));

@@ -5,12 +5,27 @@ pub mod data_type;
 
 mod bundle;
 mod declare;
-mod engine;
-mod error;
 mod fault;
-mod instance;
+mod error;
 mod limits;
+
+mod engine;
+mod cache;
+mod linker;
+mod wasi;
+mod context;
+mod overlay;
+
 mod module;
+mod contract;
+mod instance;
+mod guard;
+
+mod plan;
+mod effects;
+mod column;
+mod frame;
+mod value;
 
 pub use bundle::{Bundle, Effects, Operation, Output, RowError, StateCall, StateWrites};
 pub use declare::{

@@ -474,7 +474,7 @@ pipeline:
         );
         assert_eq!(
             problems(&format!("{head}  - a: {{ from: b, map: f.g, kay: [c] }}\n")),
-            ["3:28 node \"a\": kay: unknown key; there are parallelism, from, map"]
+            ["3:29 node \"a\": kay: unknown key; there are parallelism, from, map"]
         );
         assert_eq!(problems("name: x\npipeline: 5\n"), ["2:11 pipeline: is 5; a list of nodes, each `- name: { … }`, is wanted"]);
         assert_eq!(problems("- x\n"), ["1:1 a job is a map with name, udfs and pipeline, not a list of 1"]);
