@@ -59,9 +59,7 @@ impl Positions {
     fn take(&self, rows: &[u32]) -> Positions {
         match self {
             Positions::None => Positions::None,
-            Positions::From(start) => {
-                Positions::Each(rows.iter().map(|&row| start + u64::from(row)).collect())
-            }
+            Positions::From(start) => Positions::Each(rows.iter().map(|&row| start + u64::from(row)).collect()),
             Positions::Each(all) => Positions::Each(rows.iter().map(|&row| all[row as usize]).collect()),
         }
     }
@@ -81,9 +79,7 @@ impl Positions {
         let mut parts = parts.peekable();
         match (in_order, parts.peek()) {
             (true, Some((first, _))) => (*first).clone(),
-            _ => Positions::Each(
-                parts.flat_map(|(part, rows)| (0..rows).filter_map(|row| part.get(row))).collect(),
-            ),
+            _ => Positions::Each(parts.flat_map(|(part, rows)| (0..rows).filter_map(|row| part.get(row))).collect()),
         }
     }
 }
@@ -171,12 +167,8 @@ impl Batch {
     /// The rows at `indices`, in that order.
     pub fn take(&self, indices: &[u32]) -> Result<Batch, ArrowError> {
         let array = UInt32Array::from(indices.to_vec());
-        let columns = self
-            .rows
-            .columns()
-            .iter()
-            .map(|column| take(column, &array, None))
-            .collect::<Result<Vec<_>, _>>()?;
+        let columns =
+            self.rows.columns().iter().map(|column| take(column, &array, None)).collect::<Result<Vec<_>, _>>()?;
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(indices.len()));
         let rows = RecordBatch::try_new_with_options(self.rows.schema(), columns, &options)?;
         Ok(self.beside_taken(rows, indices))

@@ -100,7 +100,12 @@ impl Binder<'_> {
     }
 
     /// A field of a row argument: from the column of its name, or from `given`.
-    fn field(&self, argument: &ArgumentDeclaration, field: &Field, given: Option<&Argument>) -> Result<Bound, ProblemKind> {
+    fn field(
+        &self,
+        argument: &ArgumentDeclaration,
+        field: &Field,
+        given: Option<&Argument>,
+    ) -> Result<Bound, ProblemKind> {
         let wanted = ArgumentDeclaration {
             name: format!("{}.{}", argument.name, field.name()),
             data_type: Some(FieldType { data_type: field.data_type().clone(), nullable: field.is_nullable() }),
@@ -201,7 +206,8 @@ impl Binder<'_> {
             Argument::Null | Argument::Column(_) => (wanted.clone().unwrap_or(DataType::Int64), None),
         };
         let wanted = wanted.unwrap_or_else(|| natural.clone());
-        let fits = natural == wanted || widens(&natural, &wanted) || (natural == DataType::Int64 && wanted.is_integer());
+        let fits =
+            natural == wanted || widens(&natural, &wanted) || (natural == DataType::Int64 && wanted.is_integer());
         let cast = match &value {
             None => Some(new_null_array(&wanted, 1)),
             Some(value) if fits => arrow::compute::cast(value, &wanted).ok().filter(|cast| cast.null_count() == 0),
@@ -267,7 +273,9 @@ fn widens(from: &DataType, to: &DataType) -> bool {
         Float64 => matches!(from, Float32 | Int8 | Int16 | Int32 | UInt8 | UInt16 | UInt32),
         Float32 => matches!(from, Int8 | Int16 | UInt8 | UInt16),
         DataType::Timestamp(to_unit, to_zone) => match from {
-            DataType::Timestamp(unit, zone) => zone == to_zone && rank(*unit) < rank(*to_unit) && *to_unit != TimeUnit::Nanosecond,
+            DataType::Timestamp(unit, zone) => {
+                zone == to_zone && rank(*unit) < rank(*to_unit) && *to_unit != TimeUnit::Nanosecond
+            }
             _ => false,
         },
         _ => false,

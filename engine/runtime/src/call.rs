@@ -29,7 +29,9 @@ pub enum Argument {
 
 /// What is wrong with the text of a call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("\"{text}\" is no call: {problem}; write udf.function(column, 'text', 1), or udf.function to take columns by name")]
+#[error(
+    "\"{text}\" is no call: {problem}; write udf.function(column, 'text', 1), or udf.function to take columns by name"
+)]
 pub struct CallError {
     pub text: String,
     pub problem: String,

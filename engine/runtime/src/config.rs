@@ -53,14 +53,54 @@ pub struct ConfigKey {
 }
 
 pub const KEYS: &[ConfigKey] = &[
-    ConfigKey { name: "parallelism", kind: "integer", default: "1", help: "How many subtasks each node has, unless the node says otherwise. 1 to 1024." },
-    ConfigKey { name: "pipeline.max-parallelism", kind: "integer", default: "Flink's: at least 128", help: "Number of key groups: the most subtasks that a keyed node can ever have. 1 to 32768." },
-    ConfigKey { name: "bundle.size", kind: "integer", default: "1000", help: "A bundle is handed to the UDF when it has this many rows, or arrow.batch.size if that is less. 1 to 1000000." },
-    ConfigKey { name: "bundle.time", kind: "duration", default: "1s", help: "A bundle is handed to the UDF at the latest after this time; an empty input queue hands it over at once." },
-    ConfigKey { name: "arrow.batch.size", kind: "integer", default: "10000", help: "Rows that a source reads, and a call carries, at most. 1 to 1000000." },
-    ConfigKey { name: "execution-mode", kind: "text", default: "bundle", help: "bundle: a call per bundle. thread: a call per row." },
-    ConfigKey { name: "pipeline.auto-watermark-interval", kind: "duration", default: "200ms", help: "How often sources emit watermarks. 0ms: after every batch." },
-    ConfigKey { name: "exchange.elements.max", kind: "integer", default: "16", help: "Batches that wait between two tasks before the sender waits. 1 to 4096." },
+    ConfigKey {
+        name: "parallelism",
+        kind: "integer",
+        default: "1",
+        help: "How many subtasks each node has, unless the node says otherwise. 1 to 1024.",
+    },
+    ConfigKey {
+        name: "pipeline.max-parallelism",
+        kind: "integer",
+        default: "Flink's: at least 128",
+        help: "Number of key groups: the most subtasks that a keyed node can ever have. 1 to 32768.",
+    },
+    ConfigKey {
+        name: "bundle.size",
+        kind: "integer",
+        default: "1000",
+        help: "A bundle is handed to the UDF when it has this many rows, or arrow.batch.size if that is less. 1 to 1000000.",
+    },
+    ConfigKey {
+        name: "bundle.time",
+        kind: "duration",
+        default: "1s",
+        help: "A bundle is handed to the UDF at the latest after this time; an empty input queue hands it over at once.",
+    },
+    ConfigKey {
+        name: "arrow.batch.size",
+        kind: "integer",
+        default: "10000",
+        help: "Rows that a source reads, and a call carries, at most. 1 to 1000000.",
+    },
+    ConfigKey {
+        name: "execution-mode",
+        kind: "text",
+        default: "bundle",
+        help: "bundle: a call per bundle. thread: a call per row.",
+    },
+    ConfigKey {
+        name: "pipeline.auto-watermark-interval",
+        kind: "duration",
+        default: "200ms",
+        help: "How often sources emit watermarks. 0ms: after every batch.",
+    },
+    ConfigKey {
+        name: "exchange.elements.max",
+        kind: "integer",
+        default: "16",
+        help: "Batches that wait between two tasks before the sender waits. 1 to 4096.",
+    },
     ConfigKey { name: "seed", kind: "integer", default: "0", help: "Where the randomness of UDFs begins." },
 ];
 
@@ -73,10 +113,7 @@ impl Config {
         let mut errors = Vec::new();
         let mut keep = |result: Result<(), OptionError>| errors.extend(result.err());
         keep(bounded(&mut options, "parallelism", 1..=1024).map(|value| set(&mut config.parallelism, value)));
-        keep(
-            bounded(&mut options, "pipeline.max-parallelism", 1..=32768)
-                .map(|value| config.max_parallelism = value),
-        );
+        keep(bounded(&mut options, "pipeline.max-parallelism", 1..=32768).map(|value| config.max_parallelism = value));
         keep(bounded(&mut options, "bundle.size", 1..=1_000_000).map(|value| set(&mut config.bundle_rows_max, value)));
         keep(options.duration("bundle.time").map(|value| set(&mut config.bundle_time, value)));
         keep(

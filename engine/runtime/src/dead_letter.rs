@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow::json::{ArrayWriter, WriterBuilder, writer::JsonArray};
 use arrow::error::ArrowError;
+use arrow::json::{ArrayWriter, WriterBuilder, writer::JsonArray};
 
 /// One row that a UDF raised on, or that a source could not read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +62,8 @@ pub(crate) fn to_batch(job: &str, letters: &[DeadLetter]) -> Result<RecordBatch,
 
 /// A row as a JSON object, nulls included.
 pub(crate) fn record_of(rows: &RecordBatch, row: usize) -> Result<String, ArrowError> {
-    let mut writer: ArrayWriter<Vec<u8>> = WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(Vec::new());
+    let mut writer: ArrayWriter<Vec<u8>> =
+        WriterBuilder::new().with_explicit_nulls(true).build::<_, JsonArray>(Vec::new());
     writer.write(&rows.slice(row, 1))?;
     writer.finish()?;
     let text = String::from_utf8_lossy(&writer.into_inner()).into_owned();

@@ -55,7 +55,15 @@ mod tests {
 
     #[test]
     fn reads_what_people_write() {
-        for (text, ms) in [("200ms", 200), ("1s", 1000), ("22h", 79_200_000), ("1d", 86_400_000), ("1h 30m", 5_400_000), ("5 min", 300_000), ("0s", 0)] {
+        for (text, ms) in [
+            ("200ms", 200),
+            ("1s", 1000),
+            ("22h", 79_200_000),
+            ("1d", 86_400_000),
+            ("1h 30m", 5_400_000),
+            ("5 min", 300_000),
+            ("0s", 0),
+        ] {
             assert_eq!(parse(text), Ok(Duration::from_millis(ms)), "{text}");
         }
         for text in ["", "5", "s", "-1s", "1.5h", "1 fortnight", "99999999999999999999d", "999999999999999d"] {

@@ -71,7 +71,9 @@ pub enum ProblemKind {
         got: String,
         advice: &'static str,
     },
-    #[error("node \"{node}\": argument \"{argument}\" of {function} takes no null, and {given} may be null: declare it {wanted}? in the UDF (Option in Rust, Optional in Python), or filter the nulls out before")]
+    #[error(
+        "node \"{node}\": argument \"{argument}\" of {function} takes no null, and {given} may be null: declare it {wanted}? in the UDF (Option in Rust, Optional in Python), or filter the nulls out before"
+    )]
     Nullability { node: String, function: String, argument: String, wanted: String, given: String },
     #[error("node \"{node}\": two columns would be called \"{column}\": rename one with a `select` before")]
     DuplicateColumn { node: String, column: String },

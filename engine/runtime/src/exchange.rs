@@ -26,8 +26,13 @@ pub(crate) struct Edge {
 pub(crate) enum Partition {
     /// There is one sender.
     Forward,
-    Rebalance { next: usize },
-    Hash { encoder: KeyEncoder, max_parallelism: usize },
+    Rebalance {
+        next: usize,
+    },
+    Hash {
+        encoder: KeyEncoder,
+        max_parallelism: usize,
+    },
 }
 
 impl Output {

@@ -99,17 +99,41 @@ pub enum Exchange {
 
 #[derive(Debug, Clone)]
 pub(crate) enum Operation {
-    Source { source: Arc<dyn Source>, watermark: Option<Watermark>, on_error: OnError },
-    With { columns: Vec<(ColumnPlace, BoundCall)> },
-    Select { columns: Vec<usize> },
+    Source {
+        source: Arc<dyn Source>,
+        watermark: Option<Watermark>,
+        on_error: OnError,
+    },
+    With {
+        columns: Vec<(ColumnPlace, BoundCall)>,
+    },
+    Select {
+        columns: Vec<usize>,
+    },
     /// map and flat map: rows out replace the row in.
-    Rows { call: BoundCall },
-    Filter { call: BoundCall },
-    Process { call: BoundCall, key: Vec<usize> },
-    Reduce { call: BoundCall, key: Vec<usize> },
-    Window { call: BoundCall, key: Vec<usize>, window: TumblingWindow },
+    Rows {
+        call: BoundCall,
+    },
+    Filter {
+        call: BoundCall,
+    },
+    Process {
+        call: BoundCall,
+        key: Vec<usize>,
+    },
+    Reduce {
+        call: BoundCall,
+        key: Vec<usize>,
+    },
+    Window {
+        call: BoundCall,
+        key: Vec<usize>,
+        window: TumblingWindow,
+    },
     Union,
-    Sink { sink: Arc<dyn Sink> },
+    Sink {
+        sink: Arc<dyn Sink>,
+    },
 }
 
 /// Where a `with` puts a column.

@@ -386,11 +386,7 @@ fn operators(
 }
 
 /// Letters are written in batches as they come; when the job has dropped its sender, the rest is prepared.
-fn write_letters(
-    sink: &dyn Sink,
-    job: &str,
-    letters: &Receiver<DeadLetter>,
-) -> Result<Vec<Committable>, JobError> {
+fn write_letters(sink: &dyn Sink, job: &str, letters: &Receiver<DeadLetter>) -> Result<Vec<Committable>, JobError> {
     const BATCH_LETTERS_MAX: usize = 1000;
     let subtask = Subtask { index: 0, parallelism: 1 };
     let mut writer: Box<dyn SinkWriter> =
@@ -398,8 +394,7 @@ fn write_letters(
     while let Ok(first) = letters.recv() {
         let mut batch = vec![first];
         batch.extend(letters.try_iter().take(BATCH_LETTERS_MAX - 1));
-        let rows = to_batch(job, &batch)
-            .map_err(|error| JobError::Arrow { node: "dead-letters".to_owned(), error })?;
+        let rows = to_batch(job, &batch).map_err(|error| JobError::Arrow { node: "dead-letters".to_owned(), error })?;
         writer.write(&rows).map_err(JobError::DeadLetters)?;
     }
     writer.prepare().map_err(JobError::DeadLetters)
@@ -480,8 +475,7 @@ impl RunningJob {
         let prepared = locked(&self.shared.prepared);
         for (node, sink) in &self.sinks {
             let own = if node == "dead-letters" { Some(letters) } else { prepared.get(node).map(Vec::as_slice) };
-            sink.commit(own.unwrap_or_default())
-                .map_err(|error| JobError::Connector { node: node.clone(), error })?;
+            sink.commit(own.unwrap_or_default()).map_err(|error| JobError::Connector { node: node.clone(), error })?;
         }
         Ok(())
     }

@@ -21,7 +21,10 @@ pub fn read(text: &str, base: &Path, set: &[(String, String)]) -> Result<JobSpec
     let value: Value = serde_saphyr::from_str_with_options(text, options).map_err(|error| vec![syntax(&error)])?;
     let ValueKind::Map(entries) = value.kind else {
         let got = value.describe();
-        return Err(vec![Problem::new(value.at, ProblemKind::Shape(format!("a job is a map with name, udfs and pipeline, not {got}")))]);
+        return Err(vec![Problem::new(
+            value.at,
+            ProblemKind::Shape(format!("a job is a map with name, udfs and pipeline, not {got}")),
+        )]);
     };
     let mut reader = Reader { problems: Vec::new(), set: split_set(set) };
     let spec = reader.job(entries, base);
@@ -29,8 +32,12 @@ pub fn read(text: &str, base: &Path, set: &[(String, String)]) -> Result<JobSpec
     for set in unused {
         let problem = match set.scope {
             Scope::Config => continue,
-            Scope::Udf(name) => ProblemKind::Shape(format!("--set udfs.{name}.{}: no UDF is called \"{name}\"", set.key)),
-            Scope::Node(name) => ProblemKind::Shape(format!("--set nodes.{name}.{}: no node is called \"{name}\"", set.key)),
+            Scope::Udf(name) => {
+                ProblemKind::Shape(format!("--set udfs.{name}.{}: no UDF is called \"{name}\"", set.key))
+            }
+            Scope::Node(name) => {
+                ProblemKind::Shape(format!("--set nodes.{name}.{}: no node is called \"{name}\"", set.key))
+            }
         };
         reader.problems.push(Problem::new(Location::NONE, problem));
     }
@@ -177,7 +184,8 @@ impl Reader {
             }
             if let Some(first) = udfs.iter().find(|udf| udf.name.text == name.text) {
                 let first = first.name.at;
-                self.problems.push(Problem::new(name.at, ProblemKind::Duplicate { what: "UDF", name: name.text, first }));
+                self.problems
+                    .push(Problem::new(name.at, ProblemKind::Duplicate { what: "UDF", name: name.text, first }));
                 continue;
             }
             udfs.push(UdfSpec { name, options });
@@ -258,7 +266,10 @@ impl Reader {
             [one] => *one,
             [] if inputs > 0 && !options.contains("aggregate") => "union",
             [] if options.contains("aggregate") => {
-                self.shape(name.at, format!("node \"{name}\" has an aggregate and no window: add `window: {{ tumbling: 1h }}`"));
+                self.shape(
+                    name.at,
+                    format!("node \"{name}\" has an aggregate and no window: add `window: {{ tumbling: 1h }}`"),
+                );
                 return None;
             }
             [] => {
@@ -448,7 +459,11 @@ pipeline:
 
     #[test]
     fn set_wins_over_the_file() {
-        let set = [("bundle.size".into(), "7".into()), ("udfs.legs.timeout".into(), "1s".into()), ("nodes.out.path".into(), "x".into())];
+        let set = [
+            ("bundle.size".into(), "7".into()),
+            ("udfs.legs.timeout".into(), "1s".into()),
+            ("nodes.out.path".into(), "x".into()),
+        ];
         let mut job = read(FLIGHTS, Path::new("."), &set).unwrap();
         assert_eq!(job.config.unsigned("bundle.size"), Ok(Some(7)));
         assert!(job.udfs[0].options.contains("timeout"));
@@ -476,7 +491,10 @@ pipeline:
             problems(&format!("{head}  - a: {{ from: b, map: f.g, kay: [c] }}\n")),
             ["3:29 node \"a\": kay: unknown key; there are parallelism, from, map"]
         );
-        assert_eq!(problems("name: x\npipeline: 5\n"), ["2:11 pipeline: is 5; a list of nodes, each `- name: { … }`, is wanted"]);
+        assert_eq!(
+            problems("name: x\npipeline: 5\n"),
+            ["2:11 pipeline: is 5; a list of nodes, each `- name: { … }`, is wanted"]
+        );
         assert_eq!(problems("- x\n"), ["1:1 a job is a map with name, udfs and pipeline, not a list of 1"]);
     }
 

@@ -11,27 +11,27 @@
 //!
 //! This crate names no connector (see [`connector`]) and no Wasm engine (that is `wasmill-host`).
 
-pub mod spec;
-pub mod job_file;
 pub mod call;
-pub mod value;
-pub mod duration;
 pub mod config;
+pub mod duration;
+pub mod job_file;
+pub mod spec;
+pub mod value;
 
-pub mod validate;
+mod bind;
+pub mod error;
 pub mod graph;
 pub mod udf_file;
-pub mod error;
-mod bind;
+pub mod validate;
 
-pub mod job;
-pub mod metrics;
-pub mod connector;
 pub mod batch;
+pub mod connector;
 pub mod dead_letter;
-pub mod key;
-mod task;
-mod source;
 mod exchange;
+pub mod job;
+pub mod key;
+pub mod metrics;
 mod operator;
+mod source;
 mod state;
+mod task;

@@ -115,12 +115,7 @@ pub(crate) fn build(
     shared: &Arc<Shared>,
     metrics: &Arc<NodeMetrics>,
 ) -> Result<Option<Box<dyn Operator>>, JobError> {
-    let place = Place {
-        job: shared.job.clone(),
-        node: node.name.clone(),
-        subtask,
-        parallelism: node.parallelism,
-    };
+    let place = Place { job: shared.job.clone(), node: node.name.clone(), subtask, parallelism: node.parallelism };
     let context = udf::Context { place, shared: Arc::clone(shared), metrics: Arc::clone(metrics) };
     let schema = Arc::clone(&node.schema);
     let config = &shared.config;

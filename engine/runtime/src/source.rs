@@ -43,7 +43,10 @@ pub(crate) struct Splits<'a> {
 /// What a step gave.
 pub(crate) enum Step {
     Rows(Batch),
-    Rejected { split: u16, rows: Vec<RejectedRow> },
+    Rejected {
+        split: u16,
+        rows: Vec<RejectedRow>,
+    },
     /// Nothing to read in any split for this long.
     Wait(Duration),
     End,

@@ -88,19 +88,45 @@ pub struct NodeSpec {
 
 #[derive(Debug, Clone)]
 pub enum OperationSpec {
-    Source { source: Endpoint<dyn Source>, watermark: Option<WatermarkSpec>, on_error: OnError },
+    Source {
+        source: Endpoint<dyn Source>,
+        watermark: Option<WatermarkSpec>,
+        on_error: OnError,
+    },
     /// Adds columns, or replaces those of the same name.
-    With { columns: Vec<(Name, Name)> },
+    With {
+        columns: Vec<(Name, Name)>,
+    },
     /// Keeps, orders and renames columns: (new name, column).
-    Select { columns: Vec<(Name, Name)> },
-    Map { call: Name },
-    FlatMap { call: Name },
-    Filter { call: Name },
-    Process { call: Name, key: Vec<Name> },
-    Reduce { call: Name, key: Vec<Name> },
-    Window { call: Name, key: Vec<Name>, window: WindowSpec },
+    Select {
+        columns: Vec<(Name, Name)>,
+    },
+    Map {
+        call: Name,
+    },
+    FlatMap {
+        call: Name,
+    },
+    Filter {
+        call: Name,
+    },
+    Process {
+        call: Name,
+        key: Vec<Name>,
+    },
+    Reduce {
+        call: Name,
+        key: Vec<Name>,
+    },
+    Window {
+        call: Name,
+        key: Vec<Name>,
+        window: WindowSpec,
+    },
     Union,
-    Sink { sink: Endpoint<dyn Sink> },
+    Sink {
+        sink: Endpoint<dyn Sink>,
+    },
 }
 
 /// Event time = `column`; rows are out of order by at most `delay` (bounded out-of-orderness).
@@ -193,11 +219,7 @@ impl NodeSpec {
         }
     }
 
-    pub fn source<'a>(
-        name: &str,
-        connector: &str,
-        options: impl IntoIterator<Item = (&'a str, &'a str)>,
-    ) -> NodeSpec {
+    pub fn source<'a>(name: &str, connector: &str, options: impl IntoIterator<Item = (&'a str, &'a str)>) -> NodeSpec {
         let source = Endpoint::Named(ConnectorSpec { connector: connector.into(), options: options_of(options) });
         NodeSpec::new(name, &[], OperationSpec::Source { source, watermark: None, on_error: OnError::Fail })
     }

@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayData, ArrayRef, AsArray, BinaryArray, BooleanArray, StringArray, StructArray, make_array, new_null_array,
+    Array, ArrayData, ArrayRef, AsArray, BinaryArray, BooleanArray, StringArray, StructArray, make_array,
+    new_null_array,
 };
 use arrow::buffer::{BooleanBuffer, MutableBuffer, NullBuffer};
 use arrow::compute::{concat, take};
@@ -21,10 +22,16 @@ pub(crate) struct StateColumn {
 }
 
 enum Values {
-    Fixed { width: usize, bytes: Vec<u8> },
+    Fixed {
+        width: usize,
+        bytes: Vec<u8>,
+    },
     Bool(Vec<bool>),
     Bytes(Vec<Box<[u8]>>),
-    Struct { fields: Fields, columns: Vec<StateColumn> },
+    Struct {
+        fields: Fields,
+        columns: Vec<StateColumn>,
+    },
     /// Lists and maps: an array of one for each present value.
     Nested(Vec<Option<ArrayRef>>),
 }
@@ -87,13 +94,18 @@ impl StateColumn {
             Values::Bytes(values) => {
                 let each = slots.iter().map(|&slot| self.present[slot as usize].then(|| &*values[slot as usize]));
                 let binary = BinaryArray::from_iter(each);
-                if self.data_type == DataType::Utf8 { Arc::new(StringArray::try_from_binary(binary)?) } else { Arc::new(binary) }
+                if self.data_type == DataType::Utf8 {
+                    Arc::new(StringArray::try_from_binary(binary)?)
+                } else {
+                    Arc::new(binary)
+                }
             }
             Values::Struct { fields, columns } => {
                 let columns = columns.iter().map(|column| column.gather(slots)).collect::<Result<Vec<_>, _>>()?;
                 // A field that takes no null has none where the row is there, but has them where the row is not.
                 let columns = columns.into_iter().zip(fields.iter());
-                let columns = columns.map(|(column, field)| if field.is_nullable() { column } else { without_nulls(&column) });
+                let columns =
+                    columns.map(|(column, field)| if field.is_nullable() { column } else { without_nulls(&column) });
                 Arc::new(StructArray::try_new_with_length(fields.clone(), columns.collect(), nulls, slots.len())?)
             }
             Values::Nested(values) => {
@@ -252,13 +264,20 @@ mod tests {
         keeps(Arc::new(BooleanArray::from(vec![Some(true), None, Some(false)])));
         keeps(Arc::new(StringArray::from(vec![Some("a"), None, Some("")])));
         keeps(Arc::new(BinaryArray::from(vec![Some(&b"\xff"[..]), None, Some(b"")])));
-        keeps(Arc::new(Decimal128Array::from(vec![Some(i128::MAX / 4), None, Some(-1)]).with_precision_and_scale(38, 2).unwrap()));
-        keeps(Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(vec![Some(vec![Some(1), None]), None, Some(vec![])])));
+        keeps(Arc::new(
+            Decimal128Array::from(vec![Some(i128::MAX / 4), None, Some(-1)]).with_precision_and_scale(38, 2).unwrap(),
+        ));
+        keeps(Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(vec![
+            Some(vec![Some(1), None]),
+            None,
+            Some(vec![]),
+        ])));
     }
 
     #[test]
     fn a_struct_that_is_absent_is_null_as_a_whole() {
-        let fields: Fields = vec![Field::new("n", DataType::Int64, false), Field::new("s", DataType::Utf8, true)].into();
+        let fields: Fields =
+            vec![Field::new("n", DataType::Int64, false), Field::new("s", DataType::Utf8, true)].into();
         let n: ArrayRef = Arc::new(Int64Array::from(vec![7, 0, 9]));
         let s: ArrayRef = Arc::new(StringArray::from(vec![Some("x"), None, None]));
         let nulls = NullBuffer::from(vec![true, false, true]);

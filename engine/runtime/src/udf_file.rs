@@ -49,7 +49,8 @@ impl<'a> Loader<'a> {
                 self.environment.engine.load(name, &bytes).map_err(|error| fail(ProblemKind::Host { error }))?
             }
             _ => {
-                let message = format!("{} is neither .wasm nor .py: build it first with `wasmill udf build`", path.display());
+                let message =
+                    format!("{} is neither .wasm nor .py: build it first with `wasmill udf build`", path.display());
                 return Err(fail(ProblemKind::Udf { udf: name.clone(), message }));
             }
         };
@@ -269,5 +270,15 @@ fn parameters(options: &mut Options) -> Result<Vec<(String, String)>, OptionErro
         .collect()
 }
 
-trait Shim { fn has_source(&self)->bool; fn named(&self,n:&str)->UdfModule; }
-impl Shim for UdfModule { fn has_source(&self)->bool{false} fn named(&self,_:&str)->UdfModule{self.clone()} }
+trait Shim {
+    fn has_source(&self) -> bool;
+    fn named(&self, n: &str) -> UdfModule;
+}
+impl Shim for UdfModule {
+    fn has_source(&self) -> bool {
+        false
+    }
+    fn named(&self, _: &str) -> UdfModule {
+        self.clone()
+    }
+}

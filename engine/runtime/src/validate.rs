@@ -96,7 +96,8 @@ fn order(spec: &JobSpec, problems: &mut Vec<Problem>) -> Vec<usize> {
             }
         }
     }
-    let inputs = |index: usize| spec.nodes[index].from.iter().filter_map(|from| by_name.get(from.text.as_str()).copied());
+    let inputs =
+        |index: usize| spec.nodes[index].from.iter().filter_map(|from| by_name.get(from.text.as_str()).copied());
     let mut waiting: Vec<usize> = (0..spec.nodes.len()).map(|index| inputs(index).count()).collect();
     let mut ready: VecDeque<usize> = (0..spec.nodes.len()).filter(|&index| waiting[index] == 0).collect();
     let mut order = Vec::new();
@@ -231,25 +232,29 @@ impl Validator<'_> {
             _ => false,
         };
         let keyed = match &spec.operation {
-            OperationSpec::Reduce { key, .. } | OperationSpec::Window { key, .. } | OperationSpec::Process { key, .. } => !key.is_empty(),
+            OperationSpec::Reduce { key, .. }
+            | OperationSpec::Window { key, .. }
+            | OperationSpec::Process { key, .. } => !key.is_empty(),
             _ => false,
         };
-        let wrong = |at, message: String| {
-            Err(Problem::new(at, ProblemKind::Node { node: spec.name.text.clone(), message }))
-        };
+        let wrong =
+            |at, message: String| Err(Problem::new(at, ProblemKind::Node { node: spec.name.text.clone(), message }));
         let max = self.config.max_parallelism.unwrap_or(1024);
         match spec.parallelism {
             Some((0, at)) => wrong(at, "parallelism is 0; 1 or more is possible".into()),
-            Some((parallelism, at)) if ungrouped && parallelism > 1 => {
-                wrong(at, format!("parallelism is {parallelism}, and without a key there is one group of rows: add `key`"))
-            }
+            Some((parallelism, at)) if ungrouped && parallelism > 1 => wrong(
+                at,
+                format!("parallelism is {parallelism}, and without a key there is one group of rows: add `key`"),
+            ),
             Some((parallelism, at)) => match usize::try_from(parallelism) {
                 Ok(parallelism) if parallelism <= max.min(1024) => Ok(parallelism),
                 _ => wrong(at, format!("parallelism is {parallelism}; at most {} is possible", max.min(1024))),
             },
             None if ungrouped => Ok(1),
             None if keyed => Ok(self.config.parallelism.min(max)),
-            None => Ok(inputs.iter().map(|&input| self.nodes[input].parallelism).max().unwrap_or(self.config.parallelism)),
+            None => {
+                Ok(inputs.iter().map(|&input| self.nodes[input].parallelism).max().unwrap_or(self.config.parallelism))
+            }
         }
     }
 
@@ -345,9 +350,7 @@ fn connector_problem(owner: &Name, error: crate::connector::ConnectorError) -> P
 fn finished(owner: &Name, options: crate::value::Options) -> Result<(), Problem> {
     match options.finish().into_iter().next() {
         None => Ok(()),
-        Some(error) => {
-            Err(Problem::new(error.at, ProblemKind::Option { owner: Some(owner.text.clone()), error }))
-        }
+        Some(error) => Err(Problem::new(error.at, ProblemKind::Option { owner: Some(owner.text.clone()), error })),
     }
 }
 
@@ -420,9 +423,9 @@ impl NodeContext<'_> {
     }
 
     fn column(&self, column: &Name, schema: &Schema) -> Result<usize, Problem> {
-        schema.index_of(&column.text).map_err(|_| {
-            self.problem(column.at, unknown_column(&self.name.text, &column.text, schema))
-        })
+        schema
+            .index_of(&column.text)
+            .map_err(|_| self.problem(column.at, unknown_column(&self.name.text, &column.text, schema)))
     }
 
     fn with(&self, columns: &[(Name, Name)]) -> Result<(Operation, SchemaRef), Vec<Problem>> {
@@ -518,7 +521,8 @@ impl NodeContext<'_> {
             return Err(self.message(spec.size.at, "window.tumbling: is 0; 1ms or more is possible".into()));
         }
         if offset_ms >= size_ms {
-            let message = format!("window.offset: is {offset_ms} ms; less than the window's size, {size_ms} ms, is possible");
+            let message =
+                format!("window.offset: is {offset_ms} ms; less than the window's size, {size_ms} ms, is possible");
             return Err(self.message(spec.offset.as_ref().map_or(Location::NONE, |offset| offset.at), message));
         }
         if !self.has_event_time() {
@@ -531,8 +535,11 @@ impl NodeContext<'_> {
     fn has_event_time(&self) -> bool {
         let validator = self.validator;
         let spec = validator.spec.nodes.iter().find(|node| node.name.text == self.name.text);
-        let mut open: Vec<NodeId> =
-            spec.into_iter().flat_map(|node| &node.from).filter_map(|from| validator.ids.get(&from.text).copied()).collect();
+        let mut open: Vec<NodeId> = spec
+            .into_iter()
+            .flat_map(|node| &node.from)
+            .filter_map(|from| validator.ids.get(&from.text).copied())
+            .collect();
         while let Some(id) = open.pop() {
             if let Operation::Source { watermark: Some(_), .. } = validator.nodes[id].operation {
                 return true;
@@ -557,8 +564,7 @@ impl NodeContext<'_> {
         let title = format!("{}.{}", parsed.udf, parsed.function);
         let Some(function) = udf.functions.iter().find(|function| function.name == parsed.function) else {
             let known = udf.functions.iter().map(|function| function.name.clone()).collect();
-            let kind =
-                ProblemKind::UnknownFunction { node, udf: parsed.udf, function: parsed.function, known };
+            let kind = ProblemKind::UnknownFunction { node, udf: parsed.udf, function: parsed.function, known };
             return Err(self.problem(call.at, kind));
         };
         if !kinds.contains(&function.kind) {
@@ -578,8 +584,13 @@ impl NodeContext<'_> {
             parameters: udf.parameters.clone(),
         };
         let kind = function.kind;
-        let mut bound =
-            BoundCall { udf, kind, arguments, binding, loaded: wasmill_host::Loaded { result: data_type::FieldType::nullable(DataType::Null), states: Vec::new() } };
+        let mut bound = BoundCall {
+            udf,
+            kind,
+            arguments,
+            binding,
+            loaded: wasmill_host::Loaded { result: data_type::FieldType::nullable(DataType::Null), states: Vec::new() },
+        };
         bound.loaded = self.opened(&bound).map_err(|error| self.problem(call.at, ProblemKind::Host { error }))?;
         Ok(bound)
     }
@@ -616,7 +627,8 @@ impl NodeContext<'_> {
         let schema = match &result.data_type {
             DataType::Struct(fields) if !result.nullable => Schema::new(fields.clone()),
             DataType::Struct(_) => {
-                let message = format!("{} may give null instead of a row: give no row, or a row of nulls", call.title());
+                let message =
+                    format!("{} may give null instead of a row: give no row, or a row of nulls", call.title());
                 return Err(self.message(Location::NONE, message));
             }
             _ => Schema::new(vec![result.to_field(&call.binding.function)]),
@@ -644,7 +656,10 @@ impl NodeContext<'_> {
             let same = |(a, b): (&Arc<Field>, &Arc<Field>)| a.name() == b.name() && a.data_type() == b.data_type();
             let (ours, theirs) = (first.schema.fields(), nodes[input].schema.fields());
             if ours.len() != theirs.len() || !ours.iter().zip(theirs).all(same) {
-                let message = format!("\"{}\" and \"{}\" have different columns: make them equal with a `select` before", first.name, nodes[input].name);
+                let message = format!(
+                    "\"{}\" and \"{}\" have different columns: make them equal with a `select` before",
+                    first.name, nodes[input].name
+                );
                 return Err(self.message(Location::NONE, message));
             }
         }

@@ -122,7 +122,12 @@ impl UdfCaller {
     }
 
     /// Runs the function over `rows`.
-    pub(crate) fn rows(&mut self, operation: Operation, rows: &Batch, keyed: &KeyedInput<'_>) -> Result<Effects, JobError> {
+    pub(crate) fn rows(
+        &mut self,
+        operation: Operation,
+        rows: &Batch,
+        keyed: &KeyedInput<'_>,
+    ) -> Result<Effects, JobError> {
         let arguments = self
             .call
             .arguments
@@ -228,9 +233,7 @@ fn evaluate(argument: &BoundArgument, rows: &Batch) -> Result<ArrayRef, ArrowErr
             let options = CastOptions { safe: false, ..CastOptions::default() };
             cast_with_options(rows.column(*index), wanted, &options)
         }
-        BoundArgument::Literal(value) => {
-            take(value, &UInt32Array::from(vec![0; rows.num_rows()]), None)
-        }
+        BoundArgument::Literal(value) => take(value, &UInt32Array::from(vec![0; rows.num_rows()]), None),
         BoundArgument::Row { fields } => {
             let columns = fields.iter().map(|(_, field)| evaluate(field, rows)).collect::<Result<Vec<_>, _>>()?;
             let fields: Fields = fields.iter().map(|(field, _)| field.clone()).collect();

@@ -1,0 +1,67 @@
+# What a person types. `make help` lists it. Needs rustup, Python 3 (with venv), make and a C compiler.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := target/release
+RUNNER := $(BIN)/python-runner.wasm
+WASMILL := $(BIN)/wasmill
+# Wasm guests are compiled by the same toolchain as the engine, in a workspace of their own.
+GUEST_OUT := guests/target/wasm32-wasip2/release
+DEMO_UDFS := guests/demo/udfs/distance.wasm guests/demo/udfs/delays.wasm
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build python-runner guests demo test test-rust test-python bench lint fmt clean
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: target/.setup ## Wasm targets and a private virtual environment
+
+target/.setup: requirements.txt rust-toolchain.toml
+	@mkdir -p target
+	rustup target add wasm32-wasip2 wasm32-wasip1
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+build: target/.setup ## The engine and its command line, release
+	@cargo build --release --quiet -p wasmill -p wasmill-embed
+
+python-runner: build ## The component that runs .py files
+	@$(VENV)/bin/python udf-sdk/python/build.py --embed $(BIN)/wasmill-embed --out $(RUNNER)
+
+guests: target/.setup ## Every Rust guest, as components
+	@cargo build --release --quiet --target wasm32-wasip2 --manifest-path guests/Cargo.toml
+	@mkdir -p guests/demo/udfs
+	@for udf in distance delays; do \
+	  cmp -s $(GUEST_OUT)/$$udf.wasm guests/demo/udfs/$$udf.wasm || cp $(GUEST_OUT)/$$udf.wasm guests/demo/udfs/$$udf.wasm; \
+	done
+
+demo: build python-runner guests ## Flights through Python and Rust UDFs: run it and show the result
+	@$(WASMILL) run guests/demo/flights.yaml
+	@$(WASMILL) show guests/demo/out/daily --rows 10
+
+test: test-rust test-python ## Every test of every language
+
+test-rust: build python-runner guests
+	cargo test --release --workspace
+
+test-python: build python-runner guests
+	$(VENV)/bin/python -m pytest -q udf-sdk/python/tests guests
+
+bench: build python-runner guests ## Criterion, and a table of ratios
+	cargo bench -p wasmill-benches
+
+lint: ## Formatting and clippy, warnings denied
+	cargo fmt --all --check
+	cargo fmt --all --check --manifest-path guests/Cargo.toml
+	cargo clippy --release --workspace --all-targets -- -D warnings
+
+fmt:
+	cargo fmt --all
+	cargo fmt --all --manifest-path guests/Cargo.toml
+
+clean: ## Everything that was built
+	cargo clean
+	cargo clean --manifest-path guests/Cargo.toml
+	rm -rf $(VENV) guests/demo/udfs guests/demo/out
