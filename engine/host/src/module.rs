@@ -126,6 +126,16 @@ impl UdfModule {
         self.compiled.imports.clone()
     }
 
+    /// The same module under another name: one interpreter serves many UDFs.
+    pub fn named(&self, name: &str) -> UdfModule {
+        Self { name: name.into(), ..self.clone() }
+    }
+
+    /// Was it given files by [`with_source`](Self::with_source)? Then it is an interpreter.
+    pub fn has_source(&self) -> bool {
+        !self.source.is_empty()
+    }
+
     /// The same module with files for its interpreter, handed to `load-source` in each new instance before anything else.
     pub fn with_source(&self, files: Vec<SourceFile>) -> UdfModule {
         Self { source: files.into(), declarations: Arc::default(), ..self.clone() }

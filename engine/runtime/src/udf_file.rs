@@ -269,16 +269,3 @@ fn parameters(options: &mut Options) -> Result<Vec<(String, String)>, OptionErro
         })
         .collect()
 }
-
-trait Shim {
-    fn has_source(&self) -> bool;
-    fn named(&self, n: &str) -> UdfModule;
-}
-impl Shim for UdfModule {
-    fn has_source(&self) -> bool {
-        false
-    }
-    fn named(&self, _: &str) -> UdfModule {
-        self.clone()
-    }
-}
