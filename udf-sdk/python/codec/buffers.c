@@ -1,0 +1,46 @@
+/* Memory. Buffers grow by half and are kept from bundle to bundle, unless they have become big. */
+#include "codec.h"
+#include <stdlib.h>
+
+#define KEEP_BYTES (4u << 20)
+
+void *take(size_t bytes) {
+  void *at = calloc(1, bytes ? bytes : 1);
+  if (!at) die("out of memory");
+  return at;
+}
+
+uint8_t *buffer_extend(Buffer *b, size_t bytes) {
+  if (UNLIKELY(b->capacity - b->used < bytes)) {
+    size_t capacity = b->used + bytes;
+    if (capacity < b->used) die("out of memory");
+    capacity += capacity / 2 + 64;
+    uint8_t *at = realloc(b->at, capacity);
+    if (!at) at = realloc(b->at, capacity = b->used + bytes);
+    if (!at) die("out of memory");
+    b->at = at;
+    b->capacity = capacity;
+  }
+  uint8_t *at = b->at + b->used;
+  b->used += bytes;
+  return at;
+}
+
+void buffer_append(Buffer *b, const void *from, size_t bytes) {
+  if (bytes) memcpy(buffer_extend(b, bytes), from, bytes);
+}
+
+void buffer_reset(Buffer *b) {
+  if (b->capacity > KEEP_BYTES) buffer_free(b);
+  b->used = 0;
+}
+
+void buffer_free(Buffer *b) {
+  free(b->at);
+  memset(b, 0, sizeof *b);
+}
+
+_Noreturn void die(const char *what) {
+  host_panicked(what);
+  __builtin_trap();
+}

@@ -1,0 +1,196 @@
+/* Frames (wit/README.md) to Python objects and back, and the loops that call a UDF for every row.
+ *
+ *   frame ─▶ Column ─▶ objects ─▶ UDF ─▶ objects ─▶ Builder ─▶ frame        columns.c, builders.c, bundle.c, loops.c
+ *               values ─▶ objects ─▶ values                                  values.c (state, accumulators)
+ *
+ * A function that fails sets a Python exception and returns 0 or NULL, as in CPython. Out of memory and frames that lie are told to the
+ * host and end in a trap (`die`): there is nobody to catch them.
+ */
+#pragma once
+#include "abi.h"
+
+#define DEPTH_MAX 16
+#define EXPORTED __attribute__((visibility("default")))
+#define UNLIKELY(x) __builtin_expect(!!(x), 0)
+
+/* ---- buffers.c */
+typedef struct { uint8_t *at; size_t used, capacity; } Buffer;
+uint8_t *buffer_extend(Buffer *b, size_t bytes); /* room for `bytes` more, counted as used */
+void buffer_append(Buffer *b, const void *from, size_t bytes);
+void buffer_reset(Buffer *b); /* empties; gives memory back if it was much */
+void buffer_free(Buffer *b);
+void *take(size_t bytes); /* zeroed memory for good, or dies */
+_Noreturn void die(const char *what);
+
+static inline int bit_get(const uint8_t *bits, uint32_t i) { return bits[i >> 3] >> (i & 7) & 1; }
+static inline void bit_set(uint8_t *bits, uint32_t i, int on) {
+  uint8_t mask = (uint8_t)(1u << (i & 7));
+  if (on) bits[i >> 3] |= mask; else bits[i >> 3] &= (uint8_t)~mask;
+}
+static inline uint32_t load32(const void *p) { uint32_t v; memcpy(&v, p, 4); return v; }
+static inline int64_t load64(const void *p) { int64_t v; memcpy(&v, p, 8); return v; }
+
+/* ---- types.c */
+typedef enum {
+  T_BOOL, T_INT, T_UINT, T_FLOAT, T_DECIMAL, T_UTF8, T_BINARY, T_DATE, T_TIME, T_TIMESTAMP, T_LIST, T_STRUCT, T_MAP
+} Code;
+typedef struct Type {
+  Code code;
+  uint8_t nullable;
+  uint8_t width;        /* bytes of a fixed-width value; 1 for bool as a single value */
+  int precision, scale; /* decimal */
+  int64_t per_second;   /* timestamp: units in a second */
+  PyObject *zone;       /* timestamp: tzinfo, or NULL */
+  PyObject *shape;      /* struct: name -> index */
+  PyObject *names;      /* struct: tuple of str */
+  const char *text;     /* its notation, for messages */
+  PyObject *text_object;
+  int children;
+  struct Type **child;
+  int slots;            /* of a column */
+} Type;
+Type *type_build(PyObject *description);
+void type_free(Type *t);
+int type_is_fixed(const Type *t); /* one buffer of `width` bytes a value; not bool */
+
+/* ---- scalars.c: one value of a fixed-width type */
+int scalar_setup(PyObject *classes);
+PyObject *scalar_read(const Type *t, const uint8_t *at);
+int scalar_write(const Type *t, PyObject *value, uint8_t *to); /* 2 = the value is null instead (decimal overflow) */
+typedef struct { const char *at; Py_ssize_t size; Py_buffer view; int held; } Text;
+int text_open(const Type *t, PyObject *value, Text *text); /* utf8 and binary */
+void text_close(Text *text);
+
+/* ---- shapes.c: structs, whatever the user makes them of; and what is said of wrong values */
+typedef struct { const char *name; PyObject *key; Py_ssize_t index; } Step;
+extern Step path[DEPTH_MAX + 2];
+extern int path_depth;
+extern const char *path_where; /* `legs.grade: result` */
+int wrong(const Type *t, PyObject *value);           /* TypeError: wants, got */
+int out_of_range(const Type *t, PyObject *value);    /* OverflowError */
+int shape_setup(PyObject *row, PyObject *restore);
+int is_row(PyObject *value);
+PyObject *row_make(const Type *t, PyObject *values); /* steals the list `values` */
+int struct_open(const Type *t, PyObject *value, PyObject **fields); /* new references */
+void struct_close(const Type *t, PyObject **fields);
+
+/* ---- columns.c: reading */
+typedef struct Column {
+  const Type *type;
+  const uint8_t *validity, *data, *chars;
+  uint32_t rows;
+  uint8_t absent; /* rows that have no slots: the arguments of `merge` */
+  struct Column *child;
+} Column;
+typedef struct { const uint8_t *frame; uint32_t length, slots, next; } Slots;
+const uint8_t *slot_take(Slots *s, uint32_t *length);
+void column_init(Column *c, const Type *t);
+void column_load(Column *c, Slots *s, uint32_t rows);
+PyObject *column_get(const Column *c, uint32_t row);
+static inline int column_is_null(const Column *c, uint32_t row) { return c->validity && !bit_get(c->validity, row); }
+void column_free(Column *c);
+
+/* ---- builders.c: writing */
+typedef struct Builder {
+  const Type *type;
+  uint32_t rows;
+  uint8_t has_nulls;
+  Buffer validity, data, offsets; /* data: values, bits or text */
+  struct Builder *child;
+} Builder;
+extern size_t built_bytes; /* counted up by all builders: when to answer `more` */
+void builder_init(Builder *b, const Type *t);
+void builder_reset(Builder *b);
+int builder_append(Builder *b, PyObject *value);
+void builder_append_null(Builder *b);  /* in a column that has none: a zero */
+void builder_truncate(Builder *b, uint32_t rows);
+void builder_append_value(Builder *b, const uint8_t *value, uint32_t length); /* encoded, not nullable at the top */
+void builder_slots(const Builder *b, Buffer *parts); /* appends its slots as `Part`s */
+void builder_free(Builder *b);
+typedef struct { const uint8_t *at; size_t length; } Part;
+
+/* ---- values.c: single values, encoded */
+int value_write(const Type *t, PyObject *value, Buffer *to); /* not nullable at the top */
+PyObject *value_read(const Type *t, const uint8_t *at, uint32_t length);
+
+/* ---- states.c */
+typedef struct { const uint8_t *at; uint32_t length, capacity; uint8_t known, present, written; } Cell;
+typedef struct State {
+  PyObject head;
+  Type *type;
+  PyObject *name;
+  char *where;
+  int by_call;
+  uint32_t index; /* in `loaded.states` */
+  Column column, sources;
+  Builder builder;
+  Cell *cells;
+  uint32_t cells_capacity, keys;
+} State;
+int state_setup(void);
+State *state_new(PyObject *name, PyObject *description, int by_call, uint32_t index);
+void state_begin(State *s, uint32_t keys);
+Cell *state_cell(State *s, uint32_t key);                          /* as it is now; NULL with an exception */
+PyObject *state_value(State *s, uint32_t key);                     /* None = no value */
+int state_store(State *s, uint32_t key, PyObject *value);          /* with undo */
+int state_replace(State *s, uint32_t key, PyObject *value);        /* without: accumulators, whose last good value is the undo */
+int state_finish_column(State *s, Buffer *written);                /* 1 = something was written, and the builder is filled */
+void state_finish_call(State *s);
+void undo_mark(void); /* a row begins: what came before is kept */
+void undo_back(void); /* the row failed: as it was at the mark */
+void arena_reset(void);
+
+/* ---- loops.c and bundle.c */
+typedef enum { M_SCALAR, M_FILTER, M_TABLE, M_PROCESS, M_REDUCE, M_AGGREGATE } Mode;
+typedef struct {
+  char *name;
+  Mode mode;
+  int arguments;
+  Type **argument_types;
+  uint8_t *null_skips; /* an argument that is never passed as None: null in, null out */
+  Column *columns;
+  int keys;
+  Type **key_types;
+  Column *key_columns;
+  Type *key_row; /* several key columns: what they make */
+  int states;
+  State **state;
+  Type *result;
+  Builder output;
+  char *where;
+  PyObject *call, *retract, *merge, *create, *get_value, *context;
+} Function;
+
+typedef struct {
+  Function *function;
+  uint8_t *frame; /* kept while the bundle is suspended */
+  uint32_t operation, rows, keys, row, key;
+  int64_t watermark, processing_time;
+  const uint8_t *event_times, *row_kinds, *key_index;
+  int running;
+  PyObject *iterator; /* of the row that is being expanded */
+  Buffer sources, kinds;
+  int kinds_used;
+  PyObject **live;    /* accumulators as objects, a key each */
+  uint32_t live_capacity;
+} Bundle;
+extern Bundle current;
+
+typedef struct { Buffer rows, kind_offsets, kind, message_offsets, message, traceback_offsets, traceback; uint32_t count, of_bundle; } Errors;
+extern Errors errors;
+void errors_reset(void);
+void row_failed(uint32_t row); /* takes the exception that is set */
+
+int loop_run(void); /* 0 done, 1 more */
+void loop_drop(void);
+Buffer *bundle_run(uint8_t *frame, uint32_t length, void (*release)(void *));
+Buffer *bundle_resume(void);
+Function *function_at(uint32_t index);
+extern PyObject *format_traceback, *begin_bundle, *end_bundle;
+
+/* ---- the host: hostcalls.c */
+void host_panicked(const char *message);
+int host_get(uint32_t state, uint32_t key, uint8_t **at, uint32_t *length); /* 0 = absent; the memory is the caller's */
+void host_get_many(uint32_t state, const uint32_t *keys, uint32_t count, uint32_t **ends, uint8_t **values);
+void host_put(uint32_t state, uint32_t key, const uint8_t *at, uint32_t length, int present);
+void host_put_many(uint32_t state, const uint32_t *keys, const uint32_t *ends, uint32_t count, const uint8_t *values, uint32_t length);

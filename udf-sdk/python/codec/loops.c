@@ -1,0 +1,336 @@
+/* A call of the UDF for every row. A row that raises becomes a row error, whatever the exception, and leaves no trace: its output is
+ * cut off, what it wrote to states is undone. */
+#include "codec.h"
+#include <stdlib.h>
+
+#define OUTPUT_BYTES 1048576u /* then answer `more` */
+#define TRACEBACKS 8          /* of a bundle: a full one costs as much as a hundred rows */
+#define MESSAGE_BYTES 8192
+#define ARGUMENTS_ON_STACK 24
+
+Bundle current;
+Errors errors;
+PyObject *format_traceback;
+
+/* ---- errors */
+void errors_reset(void) {
+  Buffer *all[] = {
+    &errors.rows, &errors.kind_offsets, &errors.kind, &errors.message_offsets, &errors.message, &errors.traceback_offsets, &errors.traceback,
+  };
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) buffer_reset(all[i]);
+  errors.count = 0;
+}
+
+static void end_text(Buffer *offsets, const Buffer *text) {
+  static const uint32_t zero = 0;
+  if (!offsets->used) buffer_append(offsets, &zero, 4);
+  uint32_t end = (uint32_t)text->used;
+  buffer_append(offsets, &end, 4);
+}
+
+/* Steals `text`; NULL or no str = nothing. Half characters (surrogates) are written as escapes, what is too long is cut. */
+static void add_text(Buffer *offsets, Buffer *to, PyObject *text, size_t limit) {
+  PyObject *bytes = text && PyUnicode_Check(text) ? PyUnicode_AsEncodedString(text, "utf-8", "backslashreplace") : NULL;
+  char *at;
+  Py_ssize_t size;
+  if (bytes && PyBytes_AsStringAndSize(bytes, &at, &size) == 0) {
+    size_t length = (size_t)size;
+    if (length > limit) for (length = limit; length && (at[length] & 0xc0) == 0x80;) length--;
+    buffer_append(to, at, length);
+  }
+  PyErr_Clear();
+  Py_XDECREF(bytes);
+  Py_XDECREF(text);
+  end_text(offsets, to);
+}
+
+void row_failed(uint32_t row) {
+  PyObject *e = PyErr_GetRaisedException();
+  if (!e) {
+    PyErr_SetString(PyExc_RuntimeError, "a call failed without an exception");
+    e = PyErr_GetRaisedException();
+  }
+  buffer_append(&errors.rows, &row, 4);
+  PyObject *kind = PyObject_GetAttrString((PyObject *)Py_TYPE(e), "__name__"), *message = PyObject_Str(e);
+  if (!message) { /* its __str__ raised */
+    PyErr_Clear();
+    message = PyUnicode_FromString("(the exception's __str__ raised)");
+  }
+  PyObject *traceback = NULL;
+  if (format_traceback && errors.of_bundle < TRACEBACKS) {
+    PyObject *arguments[2] = {NULL, e};
+    traceback = PyObject_Vectorcall(format_traceback, arguments + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    PyErr_Clear();
+  }
+  add_text(&errors.kind_offsets, &errors.kind, kind, MESSAGE_BYTES);
+  add_text(&errors.message_offsets, &errors.message, message, MESSAGE_BYTES);
+  add_text(&errors.traceback_offsets, &errors.traceback, traceback, 2 * MESSAGE_BYTES);
+  Py_DECREF(e);
+  errors.count++;
+  errors.of_bundle++;
+}
+
+/* ---- rows */
+static void enter_row(uint32_t row) {
+  current.row = row;
+  if (current.key_index) {
+    current.key = load32(current.key_index + 4u * row);
+    if (UNLIKELY(current.key >= current.keys)) die("the host's key index is out of range");
+  }
+  undo_mark();
+}
+
+static PyObject *call(PyObject *callable, PyObject **arguments, int count) {
+  return PyObject_Vectorcall(callable, arguments, (size_t)count | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+}
+
+static PyObject *call_one(PyObject *callable, PyObject *argument) {
+  PyObject *arguments[2] = {NULL, argument};
+  return call(callable, arguments + 1, 1);
+}
+
+static PyObject *call_two(PyObject *callable, PyObject *a, PyObject *b) {
+  PyObject *arguments[3] = {NULL, a, b};
+  return call(callable, arguments + 1, 2);
+}
+
+/* Calls `callable(first?, *arguments, last?)`. */
+static PyObject *call_with_row(const Function *f, PyObject *callable, PyObject *first, PyObject *last, uint32_t row) {
+  PyObject *few[ARGUMENTS_ON_STACK + 3], **all = f->arguments > ARGUMENTS_ON_STACK ? take(sizeof(PyObject *) * ((size_t)f->arguments + 3)) : few;
+  int count = 1, owned;
+  if (first) all[count++] = first;
+  owned = count;
+  PyObject *result = NULL;
+  for (int i = 0; i < f->arguments; i++) {
+    if (!(all[count] = column_get(&f->columns[i], row))) break;
+    count++;
+  }
+  int end = count;
+  if (count - owned == f->arguments) {
+    if (last) all[count++] = last;
+    result = call(callable, all + 1, count - 1);
+  }
+  while (end > owned) Py_DECREF(all[--end]);
+  if (all != few) free(all);
+  return result;
+}
+
+static int null_in(const Function *f, uint32_t row) {
+  for (int i = 0; i < f->arguments; i++)
+    if (f->null_skips[i] && column_is_null(&f->columns[i], row)) return 1;
+  return 0;
+}
+
+static void output_where(const Function *f) {
+  path_where = f->where;
+  path_depth = 0;
+}
+
+/* The row's place in a one-to-one output, when it has no value. */
+static void hold_place(Function *f, uint32_t row) {
+  builder_truncate(&f->output, row);
+  builder_append_null(&f->output);
+}
+
+static int emit(Function *f, PyObject *value) {
+  output_where(f);
+  if (f->mode != M_FILTER) return builder_append(&f->output, value);
+  int keep = PyObject_IsTrue(value);
+  return keep >= 0 && builder_append(&f->output, keep ? Py_True : Py_False);
+}
+
+static void run_scalar(Function *f) {
+  int skips = 0;
+  for (int i = 0; i < f->arguments; i++) skips |= f->null_skips[i] && f->columns[i].validity;
+  for (uint32_t row = 0; row < current.rows; row++) {
+    enter_row(row);
+    if (skips && null_in(f, row)) { builder_append_null(&f->output); continue; }
+    PyObject *result = call_with_row(f, f->call, NULL, NULL, row);
+    int ok = result && emit(f, result);
+    Py_XDECREF(result);
+    if (UNLIKELY(!ok)) {
+      undo_back();
+      row_failed(row);
+      hold_place(f, row);
+    }
+  }
+}
+
+/* ---- any number of rows out */
+static PyObject *begin_many(Function *f, uint32_t row) { /* an iterator, or NULL: none (without an exception) */
+  PyObject *result = call_with_row(f, f->call, NULL, f->context, row);
+  if (!result) return NULL;
+  if (result == Py_None) { Py_DECREF(result); return NULL; }
+  PyObject *iterator = NULL;
+  if (PyUnicode_Check(result) || PyBytes_Check(result) || PyDict_Check(result) || is_row(result)) {
+    PyObject *name = PyObject_GetAttrString((PyObject *)Py_TYPE(result), "__name__");
+    const char *text = name ? PyUnicode_AsUTF8AndSize(name, NULL) : "value";
+    PyErr_Format(PyExc_TypeError, "%s: returned one %s: yield rows, or return a list of them", f->name, text ? text : "value");
+    Py_XDECREF(name);
+  } else {
+    iterator = PyObject_GetIter(result);
+  }
+  Py_DECREF(result);
+  return iterator;
+}
+
+static void row_kind_of(PyObject *value) {
+  /* A row whose kind the user set; others have that of their source. */
+  uint8_t kind = current.row_kinds ? current.row_kinds[current.row] : 0;
+  if (is_row(value)) {
+    PyObject *set = PyObject_GetAttrString(value, "_kind");
+    if (set && set != Py_None) {
+      long number = PyLong_AsLong(set);
+      if (number >= 0 && number <= 3 && number != kind) { kind = (uint8_t)number; current.kinds_used = 1; }
+    }
+    Py_XDECREF(set);
+    PyErr_Clear();
+  }
+  buffer_append(&current.kinds, &kind, 1);
+}
+
+static void take_back(Function *f, uint32_t rows) {
+  builder_truncate(&f->output, rows);
+  current.sources.used = 4u * rows;
+  current.kinds.used = rows;
+}
+
+static int run_many(Function *f) { /* 1 = more */
+  uint32_t start = 0; /* where the row's output begins; what went out with an earlier `more` is gone */
+  for (;;) {
+    if (!current.iterator) {
+      if (current.row >= current.rows) return 0;
+      start = f->output.rows;
+      enter_row(current.row);
+      current.iterator = begin_many(f, current.row);
+    }
+    PyObject *item;
+    while (current.iterator && (item = PyIter_Next(current.iterator))) {
+      int ok = emit(f, item);
+      if (ok) {
+        buffer_append(&current.sources, &current.row, 4);
+        row_kind_of(item);
+      }
+      Py_DECREF(item);
+      if (!ok) break;
+      if (UNLIKELY(built_bytes > OUTPUT_BYTES)) return 1;
+    }
+    Py_CLEAR(current.iterator); /* a generator that is given up runs its `finally`; the exception stays set */
+    if (PyErr_Occurred()) {
+      take_back(f, start);
+      undo_back();
+      row_failed(current.row);
+    }
+    current.row++;
+  }
+}
+
+/* ---- folding */
+static void live_begin(uint32_t keys) {
+  if (current.live_capacity < keys) {
+    free(current.live);
+    current.live_capacity = keys + keys / 2;
+    current.live = take(sizeof(PyObject *) * current.live_capacity);
+  }
+}
+
+static void live_drop(void) {
+  for (uint32_t k = 0; k < current.keys && k < current.live_capacity; k++) Py_CLEAR(current.live[k]);
+}
+
+static void run_reduce(Function *f) {
+  State *s = f->state[0];
+  for (uint32_t row = 0; row < current.rows; row++) {
+    enter_row(row);
+    PyObject **live = &current.live[current.key], *value = column_get(&f->columns[0], row), *result = NULL;
+    if (value && !*live) *live = state_value(s, current.key);
+    if (value && *live) {
+      if (*live == Py_None) { result = value; Py_INCREF(result); }
+      else result = call_two(f->call, *live, value);
+    }
+    int ok = result && emit(f, result) && state_replace(s, current.key, result);
+    if (!ok) {
+      row_failed(row);
+      hold_place(f, row);
+    }
+    Py_CLEAR(*live);
+    /* A struct made of something else than a Row is read back as one by the next call. */
+    if (ok && (f->result->code != T_STRUCT || is_row(result))) { *live = result; result = NULL; }
+    Py_XDECREF(result);
+    Py_XDECREF(value);
+  }
+}
+
+static PyObject *accumulator(Function *f, uint32_t key) { /* borrowed, from `live` */
+  PyObject **live = &current.live[key];
+  if (*live) return *live;
+  *live = state_value(f->state[0], key);
+  if (!*live || *live != Py_None) return *live;
+  Py_CLEAR(*live);
+  PyObject *created = PyObject_CallNoArgs(f->create);
+  if (!created) return NULL;
+  /* Stored and read back, so that it looks the same as one from an earlier bundle. */
+  Cell before = f->state[0]->cells[key];
+  if (state_replace(f->state[0], key, created)) *live = state_value(f->state[0], key);
+  f->state[0]->cells[key] = before;
+  Py_DECREF(created);
+  return *live;
+}
+
+static void run_fold(Function *f) {
+  State *s = f->state[0];
+  PyObject *callable = current.operation == 1 ? f->call : current.operation == 2 ? f->retract : f->merge;
+  for (uint32_t row = 0; row < current.rows; row++) {
+    enter_row(row);
+    PyObject *held = accumulator(f, current.key), *result = NULL;
+    if (held && current.operation == 3) {
+      PyObject *other = column_get(&s->sources, row);
+      if (other) {
+        if (other == Py_None) { result = Py_None; Py_INCREF(result); }
+        else result = call_two(callable, held, other);
+        Py_DECREF(other);
+      }
+    } else if (held) {
+      result = call_with_row(f, callable, held, NULL, row);
+    }
+    int replaced = result && result != Py_None;
+    int ok = result && state_replace(s, current.key, replaced ? result : held);
+    if (!ok) {
+      row_failed(row);
+      Py_CLEAR(current.live[current.key]);
+    } else if (replaced && result != held) {
+      Py_CLEAR(current.live[current.key]);
+      if (s->type->code != T_STRUCT || is_row(result)) { current.live[current.key] = result; result = NULL; }
+    }
+    Py_XDECREF(result);
+  }
+}
+
+static void run_results(Function *f) {
+  for (uint32_t key = 0; key < current.keys; key++) {
+    current.key = key;
+    PyObject *held = accumulator(f, key), *result = held ? call_one(f->get_value, held) : NULL;
+    if (!result || !emit(f, result)) {
+      row_failed(key);
+      hold_place(f, key);
+    }
+    Py_XDECREF(result);
+  }
+}
+
+int loop_run(void) {
+  Function *f = current.function;
+  if (f->mode == M_TABLE || f->mode == M_PROCESS) return run_many(f);
+  if (f->mode == M_SCALAR || f->mode == M_FILTER) { run_scalar(f); return 0; }
+  live_begin(current.keys);
+  if (f->mode == M_REDUCE) run_reduce(f);
+  else if (current.operation == 4) run_results(f);
+  else run_fold(f);
+  live_drop();
+  return 0;
+}
+
+void loop_drop(void) { /* the host gave up a bundle that had more */
+  Py_CLEAR(current.iterator);
+  PyErr_Clear();
+}

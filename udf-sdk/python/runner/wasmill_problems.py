@@ -1,0 +1,67 @@
+"""Exceptions as the user should read them: one line that names file and line, and a traceback without our own frames."""
+
+import sys
+import traceback
+
+_OURS = ("wasmill_sources.py", "wasmill_problems.py", "wasmill_runner.py", "<frozen importlib", "/wasmill/", "importlib/")
+# Imports that people try, whose packages are native code.
+_NATIVE = frozenset(
+    "numpy pandas pyarrow scipy sklearn torch tensorflow polars cryptography lxml grpc psycopg2 cv2 PIL duckdb orjson ujson pydantic_core "
+    "regex rapidfuzz msgpack xgboost lightgbm matplotlib cffi greenlet zmq uvloop".split()
+)
+
+
+def _ours(filename):
+    return any(part in filename for part in _OURS)
+
+
+def traceback_text(error):
+    """The traceback, without the frames of the runner."""
+    shown = traceback.TracebackException.from_exception(error)
+    _trim(shown)
+    return "".join(shown.format())
+
+
+def _trim(shown):
+    while shown is not None:
+        shown.stack[:] = [frame for frame in shown.stack if not _ours(frame.filename)]
+        if shown.__cause__ is not None:
+            _trim(shown.__cause__)
+        shown = shown.__context__
+
+
+def message_of(error, paths):
+    """`legs.py:12: NameError: name 'x' is not defined`."""
+    kind, text = type(error).__name__, str(error)
+    where = _syntax_place(error) if isinstance(error, SyntaxError) else _place(error, paths)
+    if isinstance(error, SyntaxError):
+        text = error.msg or text
+    if isinstance(error, ModuleNotFoundError):
+        text += ": " + _hint(error.name or "")
+    return f"{where}{kind}: {text}" if text else f"{where}{kind}"
+
+
+def _syntax_place(error):
+    return f"{error.filename}:{error.lineno}: " if error.filename and error.lineno else ""
+
+
+def _place(error, paths):
+    found = ""
+    for frame in traceback.extract_tb(error.__traceback__):
+        if frame.filename in paths:
+            found = f"{frame.filename}:{frame.lineno}: "
+    return found
+
+
+def _hint(name):
+    top = name.split(".")[0]
+    if top in _NATIVE:
+        return f"{top} is native code, which the sandbox cannot load: use a package in pure Python, or write this UDF in Rust"
+    if top in sys.stdlib_module_names:
+        return f"the sandbox has no {top}: no network, threads or native libraries beyond the ones built in"
+    return (
+        "it does not travel with the UDF: name its package in the requirements.txt beside the program (pure Python only), "
+        "or put its files there"
+    )
+
+

@@ -1,0 +1,161 @@
+"""The runner: one component that serves any UDF written in Python. componentize-py makes it of this module."""
+
+import datetime
+import decimal
+import gc
+import random
+
+import _wasmill_codec as codec
+import wasmill_output
+import wasmill_preload  # noqa: F401  only what is imported now exists at run time
+import wasmill_problems
+import wasmill_sources
+import wasmill_zones
+from componentize_py_types import Err
+from wasmill import binding as bindings
+from wasmill import declare, notation, rows
+from wit_world import exports
+from wit_world.exports import control
+
+_KINDS = {kind: getattr(control.Kind, kind.upper()) for kind in declare.KINDS}
+
+
+class _Program:
+    """What `load-source` leaves behind."""
+
+    sources = None
+    functions = {}
+    skipped = {}
+    setup_done = False
+
+
+def _problem(error, hint=""):
+    """The Err for an exception. Our own refusals carry their message already; their traceback helps nobody."""
+    paths = _Program.sources.paths() if _Program.sources else set()
+    try:
+        if isinstance(error, (bindings.BindingError, declare.DeclarationError, notation.TypeNotationError)):
+            return Err(control.Problem(_program_name() + str(error), ""))
+        return Err(control.Problem(hint + wasmill_problems.message_of(error, paths), wasmill_problems.traceback_text(error)))
+    except BaseException as second:
+        return Err(control.Problem(f"{type(error).__name__}: (and its text could not be made: {type(second).__name__})", ""))
+
+
+def _program_name():
+    return f"{_Program.sources.program}: " if _Program.sources else ""
+
+
+def _refuse(message):
+    return Err(control.Problem(message, ""))
+
+
+def _field(name, data_type):
+    return control.Field(name, "any" if data_type is None else str(data_type))
+
+
+def _described(declared):
+    states = [
+        control.StateDeclaration(name, str(data_type), control.Access.COLUMN)
+        for name, data_type in bindings.states_without_running(declared)
+    ]
+    return control.Function(
+        declared.name, _KINDS[declared.kind], [_field(n, t) for n, t in declared.arguments],
+        None if declared.result is None else str(declared.result), states, declared.deterministic, declared.documentation,
+    )
+
+
+def _find(name):
+    found = _Program.functions.get(name)
+    if found is not None:
+        return found
+    if name in _Program.skipped:
+        raise bindings.BindingError(f"{name} is no function that a job can use: {_Program.skipped[name]}")
+    have = ", ".join(_Program.functions) or "none"
+    raise bindings.BindingError(f"there is no function {name!r} (there are: {have}): it must be public and decorated, annotated or derived")
+
+
+def _fields(fields):
+    return [(f.name, notation.parse(f.data_type)) for f in fields]
+
+
+def _load(setup, bound_to):
+    declared = _find(bound_to.function)
+    index = codec.begin(_qualified(declared.name))
+    environment = {
+        "job": setup.job, "operator": setup.operator, "subtask": setup.subtask, "parallelism": setup.parallelism,
+        "resources": {r.name: bytes(r.content) for r in setup.resources},
+    }
+    bound = bindings.bind(
+        declared, _fields(bound_to.arguments), _fields(bound_to.key), bound_to.result,
+        {name: access.name.lower() for name, access in bound_to.access}, dict(bound_to.parameters), environment,
+        lambda name, data_type, by_call: codec.state(index, name, data_type.compiled(), by_call), codec,
+    )
+    codec.finish(
+        index, bound.mode, tuple(t.compiled() for t in bound.arguments), tuple(bound.null_skips), tuple(t.compiled() for t in bound.keys),
+        bound.key_row.compiled() if bound.key_row else None, bound.result.compiled(), bound.calls, bound.context,
+    )
+    states = [
+        control.StateDeclaration(s.name, str(s.data_type), control.Access.CALL if s.by_call else control.Access.COLUMN) for s in bound.states
+    ]
+    return control.Loaded(str(bound.result), states)
+
+
+def _qualified(name):
+    return f"{_Program.module.__name__}.{name}"
+
+
+class Control(exports.Control):
+    """The interface `control` of the contract."""
+
+    def load_source(self, files):
+        """Runs the program."""
+        if not files:
+            raise _refuse("load-source: there is no file")
+        if _Program.sources is not None:
+            raise _refuse("load-source: called twice in one instance")
+        wasmill_output.install()
+        try:
+            _Program.sources = wasmill_sources.install(files)
+            _Program.module = _Program.sources.run_program()
+            _Program.functions = declare.functions_of(_Program.module, _Program.skipped)
+        except BaseException as error:
+            raise _problem(error) from None
+        finally:
+            wasmill_output.flush()
+        gc.collect()
+        gc.freeze()
+
+    def describe(self):
+        """All functions of the program."""
+        if _Program.sources is None:
+            raise _refuse("describe: call load-source before")
+        try:
+            return [_described(d) for d in _Program.functions.values()]
+        except BaseException as error:
+            raise _problem(error) from None
+        finally:
+            wasmill_output.flush()
+
+    def load_functions(self, setup):
+        """Binds functions, and calls their `open`."""
+        if _Program.sources is None:
+            raise _refuse("load-functions: call load-source before")
+        if _Program.setup_done:
+            raise _refuse("load-functions: called twice in one instance")
+        _Program.setup_done = True
+        try:
+            loaded = [_load(setup, b) for b in setup.bindings]
+        except BaseException as error:
+            raise _problem(error) from None
+        finally:
+            wasmill_output.flush()
+        if _Program.sources.used_random:
+            codec.at_begin(random.seed)
+        return loaded
+
+
+codec.setup(
+    (decimal.Decimal, datetime.date, datetime.time, datetime.datetime, datetime.timezone.utc), rows.Row, rows.restore,
+    wasmill_problems.traceback_text,
+)
+wasmill_zones.install()
+

@@ -1,0 +1,111 @@
+"""Types from annotations: `int` → `int64`, `Optional[list[str]]` → `list<utf8>?`, a NamedTuple → `struct<…>`."""
+
+import collections.abc
+import dataclasses
+import datetime
+import decimal
+import typing
+
+from .notation import DataType, parse
+
+# A decimal without further word: 38 digits, 18 of them behind the point, as SQL's BigDecimal in Flink.
+DECIMAL_DEFAULT = "decimal(38,18)"
+_PLAIN = {
+    bool: "bool", int: "int64", float: "float64", str: "utf8", bytes: "binary", bytearray: "binary", decimal.Decimal: DECIMAL_DEFAULT,
+    datetime.date: "date", datetime.time: "time", datetime.datetime: "timestamp(us)",
+}
+_LISTS = (list, collections.abc.Sequence, collections.abc.MutableSequence)
+_MAPS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
+_ITERATORS = (collections.abc.Iterator, collections.abc.Iterable, collections.abc.Generator)
+_NONE = type(None)
+
+
+class AnnotationError(TypeError):
+    """An annotation stands for no type of the contract."""
+
+
+def _union(annotation):
+    """The members of `Optional[X]`, `Union[X, Y]` or `X | Y`; else None."""
+    origin = typing.get_origin(annotation)
+    if origin is typing.Union or type(annotation).__name__ == "UnionType":
+        return typing.get_args(annotation)
+    return None
+
+
+def is_optional(annotation):
+    """Does the annotation allow None? `Any` does."""
+    members = _union(annotation)
+    return annotation in (None, _NONE, typing.Any, object) or (members is not None and _NONE in members)
+
+
+def of_annotation(annotation):
+    """The DataType of an annotation, or AnnotationError."""
+    if isinstance(annotation, DataType):
+        return annotation
+    if isinstance(annotation, str):
+        return parse(annotation)
+    members = _union(annotation)
+    if members is not None:
+        rest = [m for m in members if m is not _NONE]
+        if len(rest) != 1 or len(rest) == len(members):
+            raise AnnotationError(f"{annotation}: a column has one type; only None may be another one (Optional[X])")
+        return of_annotation(rest[0]).as_nullable()
+    if annotation in _PLAIN:
+        return parse(_PLAIN[annotation])
+    return _of_generic(annotation)
+
+
+def _of_generic(annotation):
+    origin, arguments = typing.get_origin(annotation) or annotation, typing.get_args(annotation)
+    if origin is typing.Annotated:
+        for extra in arguments[1:]:
+            if isinstance(extra, (DataType, str)):
+                found = parse(extra)
+                return found.as_nullable(found.nullable or is_optional(arguments[0]))
+        return of_annotation(arguments[0])
+    if origin in _LISTS and len(arguments) == 1:
+        return DataType("list", fields=[("item", of_annotation(arguments[0]))])
+    if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
+        return DataType("list", fields=[("item", of_annotation(arguments[0]))])
+    if origin is tuple and arguments:
+        return DataType("struct", fields=[(f"f{i}", of_annotation(a)) for i, a in enumerate(arguments)])
+    if origin in _MAPS and len(arguments) == 2:
+        return DataType("map", fields=[("key", of_annotation(arguments[0]).not_null()), ("value", of_annotation(arguments[1]))])
+    fields = _fields_of(origin)
+    if fields is not None:
+        return DataType("struct", fields=fields)
+    shown = getattr(annotation, "__name__", None) or str(annotation)
+    wants = " (say of what: list[int], dict[str, float])" if annotation in (list, dict, tuple) else ""
+    raise AnnotationError(f"the annotation {shown} stands for no column type{wants}")
+
+
+def _fields_of(origin):
+    """The fields of a NamedTuple, dataclass or TypedDict; else None."""
+    if not isinstance(origin, type):
+        return None
+    named = issubclass(origin, tuple) and hasattr(origin, "_fields")
+    if not (named or dataclasses.is_dataclass(origin) or hasattr(origin, "__total__")):
+        return None
+    names = origin._fields if named else [f.name for f in dataclasses.fields(origin)] if dataclasses.is_dataclass(origin) else None
+    hints = typing.get_type_hints(origin, include_extras=True)
+    missing = [n for n in names or () if n not in hints]
+    if missing:
+        raise AnnotationError(f"{origin.__name__}.{missing[0]} has no annotation")
+    return [(n, of_annotation(hints[n])) for n in names or hints]
+
+
+def item_of_iterator(annotation):
+    """X of `Iterator[X]`, `Iterable[X]`, `Generator[X, …]`, or of a list of rows; else None."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in _ITERATORS and arguments:
+        return arguments[0]
+    return None
+
+
+def hints_of(function):
+    """The annotations of a function, with names resolved. What cannot be resolved is an AnnotationError that names it."""
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except NameError as error:
+        name = getattr(function, "__qualname__", repr(function))
+        raise AnnotationError(f"{name}: the annotations name something that is not there: {error}") from error

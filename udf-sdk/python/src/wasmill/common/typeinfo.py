@@ -1,0 +1,5 @@
+"""The names of `pyflink.common.typeinfo`."""
+
+from ..types import Types
+
+__all__ = ["Types"]

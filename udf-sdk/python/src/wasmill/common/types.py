@@ -1,0 +1,5 @@
+"""The names of `pyflink.common.types`."""
+
+from ..rows import Row, RowKind
+
+__all__ = ["Row", "RowKind"]

@@ -1,0 +1,202 @@
+"""What a value becomes by being written as a type and read back: the checks and messages of the codec, in plain Python.
+
+The native harness uses it. A test holds it against the C codec, value by value and message by message.
+"""
+
+import dataclasses
+import datetime
+import decimal
+import operator
+import struct
+
+from .notation import FLOATS, INTEGERS, UNITS, zone
+from .rows import Row, restore
+
+_EPOCH = datetime.datetime(1970, 1, 1)
+_WIDE = decimal.Context(prec=120, rounding=decimal.ROUND_HALF_UP, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN)
+
+
+def normalise(data_type, value, where="value"):
+    """The value as the UDF's next reader would get it. TypeError, OverflowError and their messages are those of the codec."""
+    if value is None:
+        if data_type.nullable:
+            return None
+        raise _wrong(data_type, value, where)
+    return _CONVERSIONS[data_type.name](data_type, value, where)
+
+
+def _shown(value):
+    name = type(value).__name__
+    if isinstance(value, (str, bytes)) and len(value) > 60 or not isinstance(value, (str, bytes, int, float)):
+        return name
+    try:
+        text = repr(value)
+    except ValueError:
+        return name
+    return name if len(text) > 80 else f"{name} {text}"
+
+
+def _wrong(data_type, value, where):
+    return TypeError(f"{where}: wants {data_type}, got {'None' if value is None else _shown(value)}")
+
+
+def _unfit(data_type, value, where):
+    return OverflowError(f"{where}: does not fit {data_type}, got {_shown(value)}")
+
+
+def _bool(t, value, where):
+    if not isinstance(value, bool):
+        raise _wrong(t, value, where)
+    return value
+
+
+def _int(t, value, where):
+    width, signed = INTEGERS[t.name]
+    if not isinstance(value, int):
+        try:
+            value = operator.index(value)
+        except TypeError:
+            raise _wrong(t, value, where) from None
+    bits = 8 * width
+    low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+    if not low <= value <= high:
+        raise _unfit(t, value, where)
+    return int(value)
+
+
+def _float(t, value, where):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise _wrong(t, value, where)
+    try:
+        made = float(value)
+        return made if FLOATS[t.name] == 8 else struct.unpack("<f", struct.pack("<f", made))[0]
+    except OverflowError:
+        raise _unfit(t, value, where) from None
+
+
+def _decimal(t, value, where):
+    precision, scale = t.params
+    if isinstance(value, bool) or not isinstance(value, (int, decimal.Decimal)):
+        raise _wrong(t, value, where)
+    given = decimal.Decimal(value)
+    if not given.is_finite():
+        raise _wrong(t, value, where)
+    if not given:
+        return decimal.Decimal(0).scaleb(-scale)
+    if given.adjusted() < -60:
+        return decimal.Decimal(0).scaleb(-scale)
+    if given.adjusted() > 40:
+        rounded = None
+    else:
+        rounded = given.quantize(decimal.Decimal(1).scaleb(-scale), context=_WIDE)
+    if rounded is None or abs(rounded.scaleb(scale, _WIDE)) >= 10**precision:
+        if t.nullable:
+            return None
+        raise _unfit(t, value, where)
+    return rounded if rounded else abs(rounded)
+
+
+def _utf8(t, value, where):
+    if not isinstance(value, str):
+        raise _wrong(t, value, where)
+    value.encode("utf-8")
+    return value
+
+
+def _binary(t, value, where):
+    if isinstance(value, str):
+        raise _wrong(t, value, where)
+    try:
+        return bytes(memoryview(value))
+    except TypeError:
+        raise _wrong(t, value, where) from None
+
+
+def _date(t, value, where):
+    if not isinstance(value, datetime.date) or isinstance(value, datetime.datetime):
+        raise _wrong(t, value, where)
+    return value
+
+
+def _time(t, value, where):
+    if not isinstance(value, datetime.time) or value.tzinfo is not None:
+        raise _wrong(t, value, where)
+    return value
+
+
+def _timestamp(t, value, where):
+    zoned = len(t.params) > 1
+    if not isinstance(value, datetime.datetime) or (value.tzinfo is not None) != zoned:
+        raise _wrong(t, value, where)
+    plain = value.astimezone(datetime.timezone.utc).replace(tzinfo=None) if zoned else value
+    digits = UNITS[t.params[0]]
+    seconds = (plain - _EPOCH) // datetime.timedelta(seconds=1)
+    limit = (2**63 - 1) // 10**digits - 1
+    if not -limit <= seconds <= limit:
+        raise _unfit(t, value, where)
+    if digits < 6:
+        step = 10 ** (6 - digits)
+        plain = plain.replace(microsecond=plain.microsecond // step * step)
+    return plain.replace(tzinfo=datetime.timezone.utc).astimezone(zone(t.params[1])) if zoned else plain.replace(fold=0)
+
+
+def _list(t, value, where):
+    if not isinstance(value, (list, tuple)):
+        raise _wrong(t, value, where)
+    element = t.fields[0][1]
+    return [normalise(element, item, f"{where}[{i}]") for i, item in enumerate(value)]
+
+
+def _map(t, value, where):
+    if not isinstance(value, dict):
+        raise _wrong(t, value, where)
+    key_type, item_type = t.fields[0][1], t.fields[1][1]
+    out = {}
+    for key, item in value.items():
+        at = f"{where}[{repr(key)[:40]}]"
+        out[normalise(key_type, key, at)] = normalise(item_type, item, at)
+    return out
+
+
+def _struct(t, value, where):
+    values = _fields(t, value, where)
+    made = [normalise(child, item, f"{where}.{name}") for (name, child), item in zip(t.fields, values)]
+    return restore({name: i for i, (name, _) in enumerate(t.fields)}, made)
+
+
+def _fields(t, value, where):
+    if isinstance(value, Row) and value._shape is not None:
+        if len(value) != len(t.fields):
+            raise _lengths(t, value, where)
+        return _by_name(t, dict(zip(value._shape, value._values)), where)
+    if isinstance(value, dict):
+        found = _by_name(t, value, where)
+        unknown = [k for k in value if k not in t.names]
+        if unknown:
+            shown = repr(unknown[0]) if isinstance(unknown[0], (str, bytes, int, float)) else "?"
+            raise TypeError(f"{where}: has a field {shown} that is not in {t}")
+        return found
+    if isinstance(value, tuple) and hasattr(type(value), "_fields") or dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return _by_name(t, {n: getattr(value, n) for n in t.names if hasattr(value, n)}, where)
+    if not isinstance(value, (Row, tuple, list)):
+        raise _wrong(t, value, where)
+    if len(value) != len(t.fields):
+        raise _lengths(t, value, where)
+    return list(value)
+
+
+def _lengths(t, value, where):
+    return TypeError(f"{where}: wants the {len(t.fields)} fields of {t}, got a {type(value).__name__} of {len(value)}")
+
+
+def _by_name(t, values, where):
+    for name in t.names:
+        if name not in values:
+            raise TypeError(f'{where}: lacks the field "{name}" of {t}')
+    return [values[name] for name in t.names]
+
+
+_CONVERSIONS = {
+    "bool": _bool, "decimal": _decimal, "utf8": _utf8, "binary": _binary, "date": _date, "time": _time, "timestamp": _timestamp,
+    "list": _list, "map": _map, "struct": _struct, **dict.fromkeys(INTEGERS, _int), **dict.fromkeys(FLOATS, _float),
+}

@@ -1,0 +1,12 @@
+"""The names of `pyflink.datastream` that a function needs: change the import, keep the class."""
+
+from ..functions import (
+    FilterFunction, FlatMapFunction, Function, KeyedProcessFunction, MapFunction, ProcessFunction, ReduceFunction, RuntimeContext,
+    TimerService, ValueStateDescriptor,
+)
+from ..functions import AggregateFunction
+
+__all__ = [
+    "AggregateFunction", "FilterFunction", "FlatMapFunction", "Function", "KeyedProcessFunction", "MapFunction", "ProcessFunction",
+    "ReduceFunction", "RuntimeContext", "TimerService", "ValueStateDescriptor",
+]

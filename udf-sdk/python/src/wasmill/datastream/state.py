@@ -1,0 +1,5 @@
+"""The names of `pyflink.datastream.state`."""
+
+from ..functions import StateDescriptor, ValueStateDescriptor
+
+__all__ = ["StateDescriptor", "ValueStateDescriptor"]

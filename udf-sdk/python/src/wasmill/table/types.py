@@ -1,0 +1,5 @@
+"""The names of `pyflink.table.types`."""
+
+from ..types import DataTypes
+
+__all__ = ["DataTypes"]

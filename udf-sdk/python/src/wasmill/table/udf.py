@@ -1,0 +1,8 @@
+"""The names of `pyflink.table.udf`."""
+
+from ..declare import udaf, udf, udtf
+from ..functions import AggregateFunction, RuntimeContext, ScalarFunction, TableFunction, UserDefinedFunction
+
+FunctionContext = RuntimeContext
+
+__all__ = ["AggregateFunction", "FunctionContext", "ScalarFunction", "TableFunction", "UserDefinedFunction", "udaf", "udf", "udtf"]
