@@ -203,6 +203,17 @@ mod tests {
     }
 
     #[test]
+    fn the_schema_has_every_key() {
+        let schema: serde_json::Value = serde_json::from_str(crate::JOB_SCHEMA).unwrap();
+        let properties = schema["properties"]["config"]["properties"].as_object().unwrap();
+        assert_eq!(properties.len(), KEYS.len());
+        for key in KEYS {
+            let description = properties[key.name]["description"].as_str().unwrap();
+            assert!(key.help.starts_with(description.split(". Default").next().unwrap().trim_end_matches('.')), "{}", key.name);
+        }
+    }
+
+    #[test]
     fn out_of_range_is_refused() {
         let mut options = Options::default();
         options.set("parallelism", Value::scalar("0"));

@@ -253,11 +253,12 @@ impl Reader {
         let parallelism = self.note(&name, parallelism).map(|parallelism| (parallelism, at));
         let from = options.strings("from");
         let from = self.note(&name, from).unwrap_or_default();
+        let result = if options.contains("result") { self.text(&name, &mut options, "result") } else { None };
         let operation = self.operation(&name, &mut options, from.len())?;
         for error in options.finish() {
             self.node_option(&name, error);
         }
-        Some(NodeSpec { name, from, operation, parallelism })
+        Some(NodeSpec { name, from, operation, parallelism, result })
     }
 
     fn operation(&mut self, name: &Name, options: &mut Options, inputs: usize) -> Option<OperationSpec> {

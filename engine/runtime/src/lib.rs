@@ -35,3 +35,6 @@ mod operator;
 mod source;
 mod state;
 mod task;
+
+/// JSON Schema of job files, for editors.
+pub const JOB_SCHEMA: &str = include_str!("job.schema.json");

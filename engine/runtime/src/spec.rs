@@ -84,6 +84,8 @@ pub struct NodeSpec {
     pub from: Vec<Name>,
     pub operation: OperationSpec,
     pub parallelism: Option<(u64, Location)>,
+    /// The type of the function's result, where a Python function does not say it itself.
+    pub result: Option<Name>,
 }
 
 #[derive(Debug, Clone)]
@@ -216,6 +218,7 @@ impl NodeSpec {
             from: from.iter().map(|&from| from.into()).collect(),
             operation,
             parallelism: None,
+            result: None,
         }
     }
 
@@ -299,6 +302,13 @@ impl NodeSpec {
         if let OperationSpec::Source { watermark, .. } = &mut self.operation {
             *watermark = Some(WatermarkSpec { column: time.into(), delay: lag.into() });
         }
+        self
+    }
+
+    /// The type that the node's function gives, in the contract's notation: `struct<a: utf8, b: float64?>`.
+    #[must_use]
+    pub fn result(mut self, result: &str) -> NodeSpec {
+        self.result = Some(result.into());
         self
     }
 

@@ -177,7 +177,8 @@ impl Validator<'_> {
         let parallelism = self.parallelism(spec, inputs).map_err(one)?;
         let input = inputs.first().map(|&input| Arc::clone(&self.nodes[input].schema));
         let input = input.unwrap_or_else(|| Arc::new(Schema::empty()));
-        let node = NodeContext { validator: self, name: &spec.name, input: &input, parallelism };
+        let result = declared_result(spec).map_err(one)?;
+        let node = NodeContext { validator: self, name: &spec.name, input: &input, parallelism, result };
         let (operation, schema) = match &spec.operation {
             OperationSpec::Source { source, watermark, on_error } => {
                 node.source(source, watermark.as_ref(), *on_error).map_err(one)?
@@ -360,6 +361,8 @@ struct NodeContext<'a> {
     name: &'a Name,
     input: &'a SchemaRef,
     parallelism: usize,
+    /// The result's type that the job declares.
+    result: Option<data_type::FieldType>,
 }
 
 type Checked = Result<(Operation, SchemaRef), Problem>;
@@ -579,7 +582,7 @@ impl NodeContext<'_> {
             function: parsed.function,
             arguments: fields,
             key,
-            result: None,
+            result: self.result.clone(),
             access: Vec::new(),
             parameters: udf.parameters.clone(),
         };
@@ -676,6 +679,27 @@ impl NodeContext<'_> {
         };
         sink.accept(self.input).map_err(|error| connector_problem(self.name, error))?;
         Ok(Operation::Sink { sink })
+    }
+}
+
+/// The type in the node's `result`, if it has one and has a function for it.
+fn declared_result(spec: &NodeSpec) -> Result<Option<data_type::FieldType>, Problem> {
+    let Some(result) = &spec.result else { return Ok(None) };
+    let wrong = |message: String| {
+        let at = if result.at.is_known() { result.at } else { spec.name.at };
+        Err(Problem::new(at, ProblemKind::Node { node: spec.name.text.clone(), message }))
+    };
+    match &spec.operation {
+        OperationSpec::With { columns } if columns.len() != 1 => {
+            wrong("result: goes with a single function: make a node of each".to_owned())
+        }
+        OperationSpec::Source { .. } | OperationSpec::Select { .. } | OperationSpec::Union | OperationSpec::Sink { .. } => {
+            wrong("result: there is no function here".to_owned())
+        }
+        _ => match data_type::parse(&result.text) {
+            Ok(result) => Ok(Some(result)),
+            Err(error) => wrong(format!("result: {error}")),
+        },
     }
 }
 
