@@ -7,6 +7,7 @@
 //! Paths are relative to the job file. A path is a file, a directory, a glob or a URL; `s3://`, `gs://`, `az://` and `https://`
 //! need the cargo features `aws`, `gcp`, `azure` and `http`.
 
+mod collection;
 mod columns;
 mod contract_types;
 mod csv_source;
@@ -14,6 +15,7 @@ mod datum;
 mod file_sink;
 mod files;
 mod formats;
+mod generator;
 mod json_value;
 mod jsonl_source;
 mod options;
@@ -25,6 +27,7 @@ use std::sync::Arc;
 
 use wasmill_runtime::connector::{ConnectorContext, ConnectorError, ConnectorRegistry, Sink};
 
+pub use collection::CollectionSource;
 pub use csv_source::SAMPLE_ROWS;
 pub use small_sinks::{BlackholeSink, CollectSink, PrintSink};
 
@@ -35,6 +38,8 @@ pub fn register(registry: &mut ConnectorRegistry) {
     registry.register_source("parquet", |context| Ok(Arc::new(parquet_source::ParquetSource::new(context)?)));
     registry.register_source("csv", |context| Ok(Arc::new(csv_source::CsvSource::new(context)?)));
     registry.register_source("jsonl", |context| Ok(Arc::new(jsonl_source::JsonLinesSource::new(context)?)));
+    registry.register_source("generator", |context| Ok(Arc::new(generator::GeneratorSource::new(context)?)));
+    registry.register_source("collection", |context| Ok(Arc::new(CollectionSource::new(context)?)));
     registry.register_sink("parquet", |context| file_sink(context, formats::Parquet::new));
     registry.register_sink("csv", |context| file_sink(context, formats::Csv::new));
     registry.register_sink("jsonl", |context| file_sink(context, |_| Ok(formats::JsonLines)));

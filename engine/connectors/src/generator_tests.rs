@@ -1,0 +1,116 @@
+use super::*;
+use crate::options::testing::build;
+use crate::rows::testing::read;
+use arrow::array::AsArray;
+use arrow::datatypes::{Float64Type, Int8Type, Int64Type, TimestampMillisecondType};
+use std::path::Path;
+
+fn source(yaml: &str) -> Result<GeneratorSource, String> {
+    build(Path::new("."), yaml, GeneratorSource::new).map_err(|error| error.to_string())
+}
+
+const ALL: &str = "fields:\n  s: {sequence: {start: 5, step: -2}}\n  m: {modulo: 3}\n  t: {timestamp: {start: '1970-01-01T00:00:01', step: 500ms}}\n  \
+                   i: {random: {type: int8, min: -2, max: 2}}\n  f: {random: {type: float64, min: 1, max: 2}}\n  b: {random: {type: bool}}\n  \
+                   u: {random: {type: utf8, length: 11}}\n  c: {choice: [a, b, null]}\n  n: {choice: [1, 2.5]}\n";
+
+#[test]
+fn every_kind_has_its_values() {
+    let rows = read(&source(&format!("rows: 1000\n{ALL}")).unwrap(), 64).unwrap().rows();
+    assert_eq!(rows.num_rows(), 1000);
+    assert_eq!(&rows.column(0).as_primitive::<Int64Type>().values()[..3], &[5, 3, 1]);
+    assert_eq!(&rows.column(1).as_primitive::<Int64Type>().values()[..5], &[0, 1, 2, 0, 1]);
+    assert_eq!(&rows.column(2).as_primitive::<TimestampMillisecondType>().values()[..3], &[1000, 1500, 2000]);
+    let mut integers = rows.column(3).as_primitive::<Int8Type>().values().to_vec();
+    integers.sort_unstable();
+    integers.dedup();
+    assert_eq!(integers, [-2, -1, 0, 1, 2]);
+    let floats = rows.column(4).as_primitive::<Float64Type>();
+    assert!(floats.values().iter().all(|value| (1.0..2.0).contains(value)));
+    assert!((450..550).contains(&rows.column(5).as_boolean().true_count()));
+    assert!(rows.column(6).as_string::<i32>().iter().all(|text| text.unwrap().len() == 11));
+    assert!((250..420).contains(&rows.column(7).null_count()));
+    assert_eq!(rows.column(8).data_type(), &DataType::Float64);
+    assert!(rows.schema().field(7).is_nullable() && !rows.schema().field(8).is_nullable());
+}
+
+/// The rows of the whole are the same however they are split and cut into batches.
+#[test]
+fn rows_do_not_depend_on_splits_or_batches() {
+    let whole = read(&source(&format!("rows: 101\n{ALL}")).unwrap(), 1000).unwrap().rows();
+    let source = source(&format!("rows: 101\nsplits: 3\n{ALL}")).unwrap();
+    assert_eq!(source.splits().unwrap().iter().map(|split| split.size.unwrap()).collect::<Vec<_>>(), [34, 34, 33]);
+    for (number, split) in source.splits().unwrap().iter().enumerate() {
+        let mut reader = source.open(split).unwrap();
+        let mut row = number;
+        while let ReadOutcome::Rows { rows, .. } = reader.next(7).unwrap() {
+            for at in 0..rows.num_rows() {
+                assert_eq!(rows.slice(at, 1), whole.slice(row, 1));
+                row += 3;
+            }
+        }
+        assert_eq!(row, 101 + (number + 3 - 101 % 3) % 3);
+    }
+}
+
+#[test]
+fn the_seed_decides() {
+    let rows = |seed: u64| read(&source(&format!("rows: 50\nseed: {seed}\n{ALL}")).unwrap(), 50).unwrap().rows();
+    assert_eq!(rows(1), rows(1));
+    assert_ne!(rows(1).column(4), rows(2).column(4));
+    assert_eq!(rows(1).column(0), rows(2).column(0));
+}
+
+#[test]
+fn without_rows_it_does_not_end() {
+    let source = source("fields: {i: {sequence: {}}}").unwrap();
+    assert!(!source.bounded());
+    let splits = source.splits().unwrap();
+    assert_eq!(splits[0].size, None);
+    let mut reader = source.open(&splits[0]).unwrap();
+    for _ in 0..10 {
+        assert!(matches!(reader.next(1000).unwrap(), ReadOutcome::Rows { rows, .. } if rows.num_rows() == 1000));
+    }
+    assert_eq!(reader.done(), 10_000);
+}
+
+#[test]
+fn a_rate_is_kept_by_waiting() {
+    let source = source("rows: 3\nrate: 1000\nfields: {i: {sequence: {}}}").unwrap();
+    let mut reader = source.open(&source.splits().unwrap()[0]).unwrap();
+    assert!(matches!(reader.next(10).unwrap(), ReadOutcome::Pending(wait) if wait <= Duration::from_millis(1)));
+    assert_eq!(read(&source, 10).unwrap().rows().num_rows(), 3);
+    let mut pace = Pace { rate: 1e6, start: Some(Instant::now() - Duration::from_secs(1)) };
+    assert_eq!(pace.due(0, 500), Ok(500));
+    assert!(pace.due(2_000_000, 500).is_err_and(|wait| wait > Duration::from_millis(900)));
+}
+
+#[test]
+fn wrong_options_are_named() {
+    for (yaml, expected) in [
+        ("rows: 1", "fields: is missing; {column: {sequence: {}}} is the simplest"),
+        ("fields: {i: 5}", "fields.i: is 5; one of {sequence: …}, {random: …} and so on is wanted"),
+        ("fields: {i: {count: {}}}", "fields.i.count: no such kind; there are sequence, modulo, timestamp, random, choice"),
+        ("fields: {i: {sequence: {from: 1}}}", "fields.i.sequence.from: unknown key; there are start, step"),
+        ("fields: {i: {sequence: {start: x}}}", "fields.i.sequence.start: is \"x\"; a whole number is wanted"),
+        ("fields: {i: {modulo: 0}}", "fields.i.modulo: is 0; a whole number above 0 is wanted"),
+        ("fields: {i: {random: {type: date}}}", "fields.i.random.type: is date; an integer or float type, bool or utf8 is wanted"),
+        ("fields: {i: {random: {type: int8, max: 128}}}", "fields.i.random.max: is 128; a value of int8 is wanted"),
+        ("fields: {i: {random: {min: 5, max: 4}}}", "fields.i.random.max: is 4, min is 5; at least min is wanted"),
+        ("fields: {i: {choice: []}}", "fields.i.choice: at least one value is wanted: a truth value, number or text"),
+        ("fields: {i: {choice: [1, true]}}", "fields.i.choice: has true among values of int64"),
+        ("fields: {i: {timestamp: {start: now}}}", "fields.i.timestamp.start: is \"now\"; a time such as 2013-01-01T00:00:00 is wanted"),
+        ("{splits: 0, fields: {i: {sequence: {}}}}", "splits: is 0; 1 to 1024 is possible"),
+        ("{rate: 0, fields: {i: {sequence: {}}}}", "rate: is 0; a number of rows a second above 0 is wanted"),
+    ] {
+        assert_eq!(source(yaml).unwrap_err(), expected);
+    }
+}
+
+#[test]
+fn extremes_do_not_overflow() {
+    let yaml = "rows: 100\nfields:\n  a: {random: {min: -9223372036854775808}}\n  b: {sequence: {start: 9223372036854775807, step: 9223372036854775807}}\n  \
+                c: {modulo: 9223372036854775807}\n  d: {random: {type: uint64}}\n  e: {random: {min: 7, max: 7}}\n";
+    let rows = read(&source(yaml).unwrap(), 33).unwrap().rows();
+    assert_eq!(rows.num_rows(), 100);
+    assert!(rows.column(4).as_primitive::<Int64Type>().values().iter().all(|value| *value == 7));
+}
