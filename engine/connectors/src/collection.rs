@@ -51,7 +51,9 @@ impl CollectionSource {
     }
 
     pub(crate) fn new(mut context: ConnectorContext<'_>) -> Result<CollectionSource, ConnectorError> {
-        let missing = || wrong_at(Location::NONE, "schema", "is missing: give the columns' types, such as {id: int64, name: utf8?}");
+        let missing = || {
+            wrong_at(Location::NONE, "schema", "is missing: give the columns' types, such as {id: int64, name: utf8?}")
+        };
         let schema = options::schema(&mut context)?.ok_or_else(missing)?;
         let Some(value) = context.options.value("rows") else {
             return Err(wrong_at(Location::NONE, "rows", "is missing"));
@@ -103,7 +105,9 @@ pub(crate) fn datum<'a>(value: &'a Value, field: &Field) -> Result<Datum<'a>, Mi
         (ValueKind::Null, _) => datum::null(field),
         (ValueKind::Bool(value), DataType::Boolean) => Ok(Datum::Bool(*value)),
         (ValueKind::Integer(value), DataType::Float32 | DataType::Float64) => Ok(Datum::Float(*value as f64)),
-        (ValueKind::Integer(value), data_type) if data_type.is_integer() => datum::integer(*value, data_type).ok_or_else(misfit),
+        (ValueKind::Integer(value), data_type) if data_type.is_integer() => {
+            datum::integer(*value, data_type).ok_or_else(misfit)
+        }
         (ValueKind::Float(value), DataType::Float64) => Ok(Datum::Float(*value)),
         (ValueKind::Float(value), DataType::Float32) if datum::fits_f32(*value) => Ok(Datum::Float(*value)),
         (ValueKind::Integer(_) | ValueKind::Float(_), DataType::Decimal128(_, _)) => {
@@ -158,7 +162,8 @@ impl Source for CollectionSource {
 
     fn open(&self, split: &Split) -> Result<Box<dyn SourceReader>, ConnectorError> {
         let batches = split.id.parse().ok().and_then(|number: usize| self.splits.get(number));
-        let batches = batches.ok_or_else(|| ConnectorError::new(format!("{} is no split of this collection", split.id)))?;
+        let batches =
+            batches.ok_or_else(|| ConnectorError::new(format!("{} is no split of this collection", split.id)))?;
         Ok(Box::new(CollectionReader { batches: batches.clone(), batch: 0, offset: 0, row: 0 }))
     }
 
@@ -213,11 +218,15 @@ mod tests {
 
     #[test]
     fn rows_are_lists_or_maps() {
-        let source = source("schema: {id: int64, name: utf8?}\nrows: [[1, a], [2, null], {name: c, id: 3}, {id: 4}]").unwrap();
+        let source =
+            source("schema: {id: int64, name: utf8?}\nrows: [[1, a], [2, null], {name: c, id: 3}, {id: 4}]").unwrap();
         for rows_max in [1, 3, 100] {
             let rows = read(&source, rows_max).unwrap().rows();
             assert_eq!(rows.column(0).as_primitive::<Int64Type>().values(), &[1, 2, 3, 4]);
-            assert_eq!(rows.column(1).as_string::<i32>().iter().collect::<Vec<_>>(), [Some("a"), None, Some("c"), None]);
+            assert_eq!(
+                rows.column(1).as_string::<i32>().iter().collect::<Vec<_>>(),
+                [Some("a"), None, Some("c"), None]
+            );
         }
     }
 
@@ -234,7 +243,8 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_named() {
-        let message = |rows: &str| source(&format!("schema: {{id: int64, tags: 'list<utf8>?'}}\nrows: {rows}")).unwrap_err();
+        let message =
+            |rows: &str| source(&format!("schema: {{id: int64, tags: 'list<utf8>?'}}\nrows: {rows}")).unwrap_err();
         assert_eq!(message("[[x, null]]"), "rows[0]: column id: got \"x\", wanted int64");
         assert_eq!(message("[[1, [a, 2]]]"), "rows[0]: column tags[1]: got 2, wanted utf8");
         assert_eq!(message("[[1, null], [2]]"), "rows[1]: 1 values, 2 expected");
@@ -249,9 +259,14 @@ mod tests {
     #[test]
     fn batches_from_rust() {
         let schema = Arc::new(Schema::new(vec![Field::new("v", DataType::Int64, false)]));
-        let batch = |values: Vec<i64>| RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(Int64Array::from(values))]).unwrap();
-        let source =
-            CollectionSource::from_splits(Arc::clone(&schema), vec![vec![batch(vec![1, 2]), batch(vec![]), batch(vec![3])], vec![batch(vec![4])]]).unwrap();
+        let batch = |values: Vec<i64>| {
+            RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(Int64Array::from(values))]).unwrap()
+        };
+        let source = CollectionSource::from_splits(
+            Arc::clone(&schema),
+            vec![vec![batch(vec![1, 2]), batch(vec![]), batch(vec![3])], vec![batch(vec![4])]],
+        )
+        .unwrap();
         assert_eq!(source.splits().unwrap().iter().map(|split| split.size.unwrap()).collect::<Vec<_>>(), [3, 1]);
         assert_eq!(read(&source, 2).unwrap().rows().column(0).as_primitive::<Int64Type>().values(), &[1, 2, 3, 4]);
         let other = Arc::new(Schema::new(vec![Field::new("w", DataType::Int64, false)]));

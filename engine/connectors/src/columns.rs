@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, ArrowPrimitiveType, BinaryBuilder, BooleanBuilder, ListArray, MapArray, NullBufferBuilder, PrimitiveBuilder,
-    RecordBatch, StringBuilder, StructArray,
+    ArrayRef, ArrowPrimitiveType, BinaryBuilder, BooleanBuilder, ListArray, MapArray, NullBufferBuilder,
+    PrimitiveBuilder, RecordBatch, StringBuilder, StructArray,
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{
-    DataType, Date32Type, Decimal128Type, Field, FieldRef, Fields, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
-    Int64Type, SchemaRef, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
-    TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    DataType, Date32Type, Decimal128Type, Field, FieldRef, Fields, Float32Type, Float64Type, Int8Type, Int16Type,
+    Int32Type, Int64Type, SchemaRef, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType,
+    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type,
+    UInt64Type,
 };
 use arrow::error::ArrowError;
 use wasmill_runtime::batch::record_batch;
@@ -187,7 +188,12 @@ struct Lists {
 
 impl Lists {
     fn new(item: &FieldRef) -> Lists {
-        Lists { item: Arc::clone(item), items: builder(item.data_type()), lengths: Vec::new(), nulls: NullBufferBuilder::new(0) }
+        Lists {
+            item: Arc::clone(item),
+            items: builder(item.data_type()),
+            lengths: Vec::new(),
+            nulls: NullBufferBuilder::new(0),
+        }
     }
 }
 

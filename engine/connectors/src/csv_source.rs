@@ -96,9 +96,10 @@ fn header_of(file: &InputFile, dialect: &Dialect, declared: Option<&SchemaRef>) 
     let first = records.next()?.then(|| records.texts()).transpose();
     match first.map_err(|message| ConnectorError::new(format!("{}:{}: {message}", file.name, records.line)))? {
         None if dialect.header => Err(ConnectorError::new(format!("{} is empty: it has no header", file.name))),
-        None => {
-            Err(ConnectorError::new(format!("{} is empty: give the option schema, so that its columns are known", file.name)))
-        }
+        None => Err(ConnectorError::new(format!(
+            "{} is empty: give the option schema, so that its columns are known",
+            file.name
+        ))),
         Some(first) if dialect.header => {
             let header: Vec<String> = first.into_iter().map(|name| name.trim().to_owned()).collect();
             for (index, name) in header.iter().enumerate() {
@@ -126,7 +127,8 @@ fn declared_fields(
     let mut fields = Vec::new();
     for field in schema.fields() {
         let found = header.iter().position(|name| name == field.name()).ok_or_else(|| {
-            let message = format!("schema: {} has no column {:?}; its header is {}", file.name, field.name(), header.join(", "));
+            let message =
+                format!("schema: {} has no column {:?}; its header is {}", file.name, field.name(), header.join(", "));
             ConnectorError::new(message)
         })?;
         fields.push(found);
@@ -193,7 +195,8 @@ impl Source for CsvSource {
         let file = files::find(self.files.iter(), split)?;
         let mut records = Records::open(file, &self.dialect)?;
         if self.dialect.header && records.next()? {
-            let texts = records.texts().map_err(|message| ConnectorError::new(format!("{}:1: {message}", file.name)))?;
+            let texts =
+                records.texts().map_err(|message| ConnectorError::new(format!("{}:1: {message}", file.name)))?;
             if !texts.iter().map(|text| text.trim()).eq(self.header.iter()) {
                 return Err(ConnectorError::new(format!(
                     "{} and {} have different headers: {} and {}",
@@ -312,7 +315,8 @@ impl Records {
             match self.file.read(&mut self.input) {
                 Ok(0) => return Ok(false),
                 Ok(read) => {
-                    let start = if self.bytes_read == 0 && self.input[..read].starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
+                    let start =
+                        if self.bytes_read == 0 && self.input[..read].starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
                     (self.at, self.end) = (start, read);
                     self.bytes_read += read as u64;
                 }
@@ -360,8 +364,12 @@ impl Records {
                 ReadRecordResult::Record => break,
                 ReadRecordResult::End => return Ok(false),
                 ReadRecordResult::InputEmpty => {}
-                ReadRecordResult::OutputFull => self.text.resize(self.grown(self.text.len(), ROW_BYTES_MAX, "bytes")?, 0),
-                ReadRecordResult::OutputEndsFull => self.ends.resize(self.grown(self.ends.len(), FIELDS_MAX, "fields")?, 0),
+                ReadRecordResult::OutputFull => {
+                    self.text.resize(self.grown(self.text.len(), ROW_BYTES_MAX, "bytes")?, 0)
+                }
+                ReadRecordResult::OutputEndsFull => {
+                    self.ends.resize(self.grown(self.ends.len(), FIELDS_MAX, "fields")?, 0)
+                }
             }
         }
         while self.raw.ends_with(b"\n") || self.raw.ends_with(b"\r") {
@@ -372,7 +380,8 @@ impl Records {
 
     fn grown(&self, size: usize, limit: usize, what: &str) -> Result<usize, ConnectorError> {
         if size >= limit {
-            let message = format!("{}:{}: a row of more than {limit} {what}: is a quote not closed?", self.name, self.line);
+            let message =
+                format!("{}:{}: a row of more than {limit} {what}: is a quote not closed?", self.name, self.line);
             return Err(ConnectorError::new(message));
         }
         Ok((size * 2).min(limit))

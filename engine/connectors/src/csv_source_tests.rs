@@ -32,7 +32,8 @@ fn ints(batch: &RecordBatch, column: usize) -> Vec<Option<i64>> {
 
 #[test]
 fn types_are_inferred() {
-    let content = "i,f,b,d,t,s,n\n1,1.5,true,2013-01-01,2013-01-01T05:00:00,a,\n2,2,FALSE,2013-01-02,2013-01-01 06:00:00,1,\n";
+    let content =
+        "i,f,b,d,t,s,n\n1,1.5,true,2013-01-01,2013-01-01T05:00:00,a,\n2,2,FALSE,2013-01-02,2013-01-01 06:00:00,1,\n";
     let source = source(content, "").unwrap();
     let expected = ["i: int64?", "f: float64?", "b: bool?", "d: date?", "t: timestamp(us)?", "s: utf8?", "n: utf8?"];
     assert_eq!(types(&source.schema()), expected);
@@ -140,7 +141,10 @@ fn a_quote_that_is_never_closed_ends_in_an_error() {
     let content = format!("a,b\n1,\"{}", "x\n".repeat(ROW_BYTES_MAX));
     let source = source(&content, "schema: {a: int64, b: utf8}").unwrap();
     let error = read(&source, 10).err().unwrap();
-    assert!(error.to_string().starts_with("x.csv:2: a row of more than 16777216 bytes: is a quote not closed?"), "{error}");
+    assert!(
+        error.to_string().starts_with("x.csv:2: a row of more than 16777216 bytes: is a quote not closed?"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -240,11 +240,26 @@ mod tests {
     #[test]
     fn what_would_lose_something_is_refused() {
         for (notation, text) in [
-            ("int8", "128"), ("int64", "1.5"), ("int64", ""), ("uint8", "-1"), ("float64", "1e999"), ("float32", "1e39"),
-            ("date", "2013-01-01T05:00:00"), ("date", "2013-02-30"), ("timestamp(s)", "1970-01-01T00:00:00.5"),
-            ("timestamp(ns)", "9999-01-01T00:00:00"), ("timestamp(us)", "soon"), ("binary", "0"), ("binary", "zz"),
-            ("bool", "yes"), ("time", "25:00:00"), ("decimal(3,1)", "100.0"), ("decimal(3,1)", "."), ("decimal(3,1)", "1e"),
-            ("timestamp(s,No/Where)", "1970-01-01T00:00:00"), ("list<int64>", "[1]"),
+            ("int8", "128"),
+            ("int64", "1.5"),
+            ("int64", ""),
+            ("uint8", "-1"),
+            ("float64", "1e999"),
+            ("float32", "1e39"),
+            ("date", "2013-01-01T05:00:00"),
+            ("date", "2013-02-30"),
+            ("timestamp(s)", "1970-01-01T00:00:00.5"),
+            ("timestamp(ns)", "9999-01-01T00:00:00"),
+            ("timestamp(us)", "soon"),
+            ("binary", "0"),
+            ("binary", "zz"),
+            ("bool", "yes"),
+            ("time", "25:00:00"),
+            ("decimal(3,1)", "100.0"),
+            ("decimal(3,1)", "."),
+            ("decimal(3,1)", "1e"),
+            ("timestamp(s,No/Where)", "1970-01-01T00:00:00"),
+            ("list<int64>", "[1]"),
         ] {
             let misfit = read(notation, text).unwrap_err();
             assert_eq!(misfit.in_column("x"), format!("column x: got {text:?}, wanted {notation}"));
@@ -254,8 +269,20 @@ mod tests {
     #[test]
     fn decimals_round_half_up() {
         for (text, units) in [
-            ("1", 100), ("-1.005", -101), ("1.004", 100), ("1.005", 101), ("0.995", 100), ("12e-1", 120), ("1.2e1", 1200),
-            (".5", 50), ("5.", 500), ("0.001", 0), ("0.005", 1), ("4e-99", 0), ("0e99", 0), ("+2", 200),
+            ("1", 100),
+            ("-1.005", -101),
+            ("1.004", 100),
+            ("1.005", 101),
+            ("0.995", 100),
+            ("12e-1", 120),
+            ("1.2e1", 1200),
+            (".5", 50),
+            ("5.", 500),
+            ("0.001", 0),
+            ("0.005", 1),
+            ("4e-99", 0),
+            ("0e99", 0),
+            ("+2", 200),
         ] {
             assert_eq!(decimal(text, 9, 2), Some(units), "{text}");
         }

@@ -78,7 +78,9 @@ impl FileSink {
             None => context.base.join(&given),
             Some(url) if url.scheme() == "file" => files::local_path(&url)?,
             Some(url) => {
-                let message = format!("path: {url}: sinks write to this machine only: give a path or file://…, and copy it from there");
+                let message = format!(
+                    "path: {url}: sinks write to this machine only: give a path or file://…, and copy it from there"
+                );
                 return Err(ConnectorError::new(message));
             }
         };
@@ -120,7 +122,8 @@ impl FileSink {
         let listed = std::fs::read_dir(&self.directory).and_then(|entries| {
             entries.map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned())).collect()
         });
-        listed.map_err(|error| ConnectorError::new(format!("cannot list {}", self.directory.display())).caused_by(error))
+        listed
+            .map_err(|error| ConnectorError::new(format!("cannot list {}", self.directory.display())).caused_by(error))
     }
 
     fn remove(&self, name: &str) -> Result<(), ConnectorError> {
@@ -159,14 +162,18 @@ impl FileSink {
             let message = format!("{} appeared while the job ran: move it away and run again", to.display());
             return Err(ConnectorError::new(message));
         }
-        std::fs::rename(&from, &to)
-            .map_err(|error| ConnectorError::new(format!("cannot rename {} to {}", from.display(), to.display())).caused_by(error))
+        std::fs::rename(&from, &to).map_err(|error| {
+            ConnectorError::new(format!("cannot rename {} to {}", from.display(), to.display())).caused_by(error)
+        })
     }
 
     /// What earlier runs left, except the names in `kept`.
     fn remove_earlier(&self, kept: &[&str]) -> Result<(), ConnectorError> {
         let earlier = self.names()?;
-        earlier.iter().filter(|name| self.is_ours(name) && !kept.contains(&name.as_str())).try_for_each(|name| self.remove(name))
+        earlier
+            .iter()
+            .filter(|name| self.is_ours(name) && !kept.contains(&name.as_str()))
+            .try_for_each(|name| self.remove(name))
     }
 }
 

@@ -5,12 +5,12 @@ use crate::formats::{Csv, JsonLines, Parquet};
 use crate::options::testing::build;
 use crate::parquet_source::ParquetSource;
 use crate::rows::testing::read;
-use wasmill_runtime::connector::Source;
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, StringArray,
     TimestampMicrosecondArray,
 };
 use tempfile::TempDir;
+use wasmill_runtime::connector::Source;
 
 fn rows(range: std::ops::Range<i64>) -> RecordBatch {
     let column: ArrayRef = Arc::new(Int64Array::from_iter_values(range));
@@ -86,8 +86,12 @@ fn a_sink_without_rows_leaves_its_columns() {
         sink.commit(&prepared).unwrap();
         assert_eq!(names(&out), [format!("part-0-0.{format}")]);
         match content {
-            Some(content) => assert_eq!(std::fs::read_to_string(out.join(format!("part-0-0.{format}"))).unwrap(), content),
-            None => assert_eq!(build(dir.path(), "path: out", ParquetSource::new).unwrap().schema().field(0).name(), "v"),
+            Some(content) => {
+                assert_eq!(std::fs::read_to_string(out.join(format!("part-0-0.{format}"))).unwrap(), content)
+            }
+            None => {
+                assert_eq!(build(dir.path(), "path: out", ParquetSource::new).unwrap().schema().field(0).name(), "v")
+            }
         }
     }
 }
@@ -98,7 +102,10 @@ fn output_of_an_earlier_run_is_not_touched_unless_asked() {
     let first = parquet(dir.path(), "");
     first.commit(&prepare(&first, &[rows(0..10), rows(10..20)])).unwrap();
     let error = parquet(dir.path(), "").start().unwrap_err().to_string();
-    assert!(error.contains("part-") && error.ends_with("remove it, give another path, or set overwrite: true"), "{error}");
+    assert!(
+        error.contains("part-") && error.ends_with("remove it, give another path, or set overwrite: true"),
+        "{error}"
+    );
 
     std::fs::write(out.join("notes.txt"), "mine").unwrap();
     let second = parquet(dir.path(), "overwrite: true");
@@ -151,7 +158,10 @@ fn a_path_with_the_extension_is_one_file() {
     assert_eq!(names(&dir.path().join("deep")), ["dead.jsonl"]);
     assert_eq!(std::fs::read_to_string(first.location()).unwrap(), "{\"v\":0}\n{\"v\":1}\n");
     let error = first.writer(&rows(0..1).schema(), Subtask { index: 0, parallelism: 2 }).err().unwrap().to_string();
-    assert!(error.ends_with("dead.jsonl is one file, but 2 subtasks write: give a directory as path, or parallelism: 1"), "{error}");
+    assert!(
+        error.ends_with("dead.jsonl is one file, but 2 subtasks write: give a directory as path, or parallelism: 1"),
+        "{error}"
+    );
     let second = single();
     second.commit(&prepare(&second, &[rows(5..6)])).unwrap();
     assert_eq!(std::fs::read_to_string(first.location()).unwrap(), "{\"v\":5}\n");
@@ -219,13 +229,19 @@ fn columns_that_a_format_cannot_hold_are_named() {
         Arc::new(arrow::datatypes::Schema::new(vec![field]))
     };
     let refused = |format: &str, notation: &str| {
-        sink(Path::new("."), &format!("{{format: {format}, path: x}}")).unwrap().accept(&field(notation)).map_err(|error| error.to_string())
+        sink(Path::new("."), &format!("{{format: {format}, path: x}}"))
+            .unwrap()
+            .accept(&field(notation))
+            .map_err(|error| error.to_string())
     };
     assert_eq!(
         refused("csv", "list<int64>").unwrap_err(),
         "column c of type list<int64> cannot be a CSV field: drop it, or use jsonl or parquet"
     );
-    assert_eq!(refused("jsonl", "map<int64, utf8>").unwrap_err(), "column c of type map<int64, utf8>: in JSON the keys of a map are utf8");
+    assert_eq!(
+        refused("jsonl", "map<int64, utf8>").unwrap_err(),
+        "column c of type map<int64, utf8>: in JSON the keys of a map are utf8"
+    );
     assert!(refused("parquet", "list<struct<>>").unwrap_err().contains("no struct without fields"));
     assert_eq!(refused("jsonl", "map<utf8, list<int64?>>"), Ok(()));
     assert_eq!(refused("parquet", "map<int64, struct<a: decimal(38,10)?>>"), Ok(()));
@@ -282,7 +298,11 @@ fn a_full_disk_is_an_error_in_every_format() {
                 cause = error.source();
             }
             let chain = chain.join(": ");
-            assert!(chain.contains("no storage space") || chain.contains("StorageFull"), "{} {room}: {chain}", format.extension());
+            assert!(
+                chain.contains("no storage space") || chain.contains("StorageFull"),
+                "{} {room}: {chain}",
+                format.extension()
+            );
         }
     }
 }

@@ -46,9 +46,9 @@ impl InputFile {
     pub(crate) fn open(&self) -> Result<File, ConnectorError> {
         match &self.place {
             Place::Local(path) => File::open(path).map_err(|error| cannot_read(&self.name, error)),
-            Place::Remote(store, key) => {
-                block_on(fetch(store.as_ref(), key)).and_then(|result| result).map_err(|error| cannot_read(&self.name, error))
-            }
+            Place::Remote(store, key) => block_on(fetch(store.as_ref(), key))
+                .and_then(|result| result)
+                .map_err(|error| cannot_read(&self.name, error)),
         }
     }
 }
@@ -63,10 +63,7 @@ pub(crate) fn find<'a>(
 }
 
 /// `path` cannot be read, because of `error`.
-pub(crate) fn cannot_read(
-    name: &str,
-    error: impl std::error::Error + Send + Sync + 'static,
-) -> ConnectorError {
+pub(crate) fn cannot_read(name: &str, error: impl std::error::Error + Send + Sync + 'static) -> ConnectorError {
     ConnectorError::new(format!("cannot read {name}")).caused_by(error)
 }
 
@@ -117,7 +114,8 @@ pub(crate) fn url_of(path: &str) -> Result<Option<Url>, ConnectorError> {
 
 /// The path that a `file://` URL means.
 pub(crate) fn local_path(url: &Url) -> Result<PathBuf, ConnectorError> {
-    url.to_file_path().map_err(|()| ConnectorError::new(format!("{url} is not a file of this machine: write file:///path")))
+    url.to_file_path()
+        .map_err(|()| ConnectorError::new(format!("{url} is not a file of this machine: write file:///path")))
 }
 
 fn list_local(path: &Path, name: &str, given: &str) -> Result<Vec<InputFile>, ConnectorError> {
@@ -137,7 +135,9 @@ fn local(path: PathBuf, name: String, bytes: u64) -> InputFile {
 
 fn walk(path: &Path, name: &str, depth: usize, files: &mut Vec<InputFile>) -> Result<(), ConnectorError> {
     if depth > DEPTH_MAX {
-        return Err(ConnectorError::new(format!("{name} is {DEPTH_MAX} directories deep: is there a circle of links?")));
+        return Err(ConnectorError::new(format!(
+            "{name} is {DEPTH_MAX} directories deep: is there a circle of links?"
+        )));
     }
     for entry in std::fs::read_dir(path).map_err(|error| cannot_read(name, error))? {
         let entry = entry.map_err(|error| cannot_read(name, error))?;
@@ -162,7 +162,8 @@ fn list_glob(pattern: &Path, name: &str, given: &str) -> Result<Vec<InputFile>, 
     let base = whole.strip_suffix(name).unwrap_or("");
     let bad = |error: glob::PatternError| ConnectorError::new(format!("{given} is not a glob")).caused_by(error);
     let escaped = format!("{}{name}", glob::Pattern::escape(base));
-    let options = glob::MatchOptions { require_literal_separator: true, require_literal_leading_dot: true, ..Default::default() };
+    let options =
+        glob::MatchOptions { require_literal_separator: true, require_literal_leading_dot: true, ..Default::default() };
     let mut files = Vec::new();
     for path in glob::glob_with(&escaped, options).map_err(bad)? {
         let path = path.map_err(|error| cannot_read(given, error))?;
@@ -194,7 +195,9 @@ fn list_remote(url: &Url) -> Result<Vec<InputFile>, ConnectorError> {
     match feature_of(scheme) {
         Some((_, true)) => {}
         Some((feature, false)) => {
-            let message = format!("this build has no support for {scheme}://…: build it with --features {feature}, or copy {url} here");
+            let message = format!(
+                "this build has no support for {scheme}://…: build it with --features {feature}, or copy {url} here"
+            );
             return Err(ConnectorError::new(message));
         }
         None => {
@@ -220,10 +223,13 @@ fn list_store(
         place: Place::Remote(Arc::clone(store), meta.location),
     };
     let text = percent_decoded(key);
-    let glob = text.contains(['*', '?', '[']).then(|| glob::Pattern::new(&text)).transpose().map_err(std::io::Error::other)?;
+    let glob =
+        text.contains(['*', '?', '[']).then(|| glob::Pattern::new(&text)).transpose().map_err(std::io::Error::other)?;
     let prefix: object_store::path::Path = match &glob {
         None => key.clone(),
-        Some(_) => text.split('/').take_while(|part| !part.contains(['*', '?', '['])).collect::<Vec<_>>().join("/").into(),
+        Some(_) => {
+            text.split('/').take_while(|part| !part.contains(['*', '?', '['])).collect::<Vec<_>>().join("/").into()
+        }
     };
     let found = block_on(async {
         if glob.is_none()
@@ -234,7 +240,8 @@ fn list_store(
         store.list(Some(&prefix)).try_collect::<Vec<_>>().await
     })?
     .map_err(std::io::Error::other)?;
-    let hidden = |meta: &object_store::ObjectMeta| meta.location.filename().is_some_and(|name| name.starts_with(['.', '_']));
+    let hidden =
+        |meta: &object_store::ObjectMeta| meta.location.filename().is_some_and(|name| name.starts_with(['.', '_']));
     let options = glob::MatchOptions { require_literal_separator: true, ..Default::default() };
     let wanted = |meta: &object_store::ObjectMeta| match &glob {
         Some(glob) => glob.matches_with(meta.location.as_ref(), options),

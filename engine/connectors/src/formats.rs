@@ -41,7 +41,9 @@ impl Format for Parquet {
     fn refuse(&self, schema: &SchemaRef) -> Option<String> {
         schema.fields().iter().find_map(|field| {
             let empty = has_empty_struct(field.data_type());
-            empty.then(|| format!("column {} of type {}: Parquet has no struct without fields", field.name(), notation(field)))
+            empty.then(|| {
+                format!("column {} of type {}: Parquet has no struct without fields", field.name(), notation(field))
+            })
         })
     }
 
@@ -148,7 +150,9 @@ impl Format for JsonLines {
     fn refuse(&self, schema: &SchemaRef) -> Option<String> {
         schema.fields().iter().find_map(|field| {
             let bad = has_map_without_text_keys(field);
-            bad.then(|| format!("column {} of type {}: in JSON the keys of a map are utf8", field.name(), notation(field)))
+            bad.then(|| {
+                format!("column {} of type {}: in JSON the keys of a map are utf8", field.name(), notation(field))
+            })
         })
     }
 
@@ -166,7 +170,9 @@ fn has_map_without_text_keys(field: &Field) -> bool {
         DataType::Struct(fields) => fields.iter().any(|field| has_map_without_text_keys(field)),
         DataType::List(item) => has_map_without_text_keys(item),
         DataType::Map(entries, _) => match entries.data_type() {
-            DataType::Struct(fields) => fields[0].data_type() != &DataType::Utf8 || has_map_without_text_keys(&fields[1]),
+            DataType::Struct(fields) => {
+                fields[0].data_type() != &DataType::Utf8 || has_map_without_text_keys(&fields[1])
+            }
             _ => true,
         },
         _ => false,

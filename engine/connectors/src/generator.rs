@@ -23,11 +23,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrow::array::PrimitiveArray;
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, StringArray, TimestampMillisecondArray, UInt32Array};
 use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Schema, SchemaRef, TimeUnit};
-use arrow::array::PrimitiveArray;
 use wasmill_host::data_type;
 use wasmill_runtime::batch::record_batch;
 use wasmill_runtime::connector::{ConnectorContext, ConnectorError, ReadOutcome, Source, SourceReader, Split};
@@ -54,14 +54,30 @@ pub(crate) struct GeneratorSource {
 /// What fills a column.
 #[derive(Debug, Clone)]
 enum Kind {
-    Sequence { start: i64, step: i64 },
+    Sequence {
+        start: i64,
+        step: i64,
+    },
     Modulo(u64),
-    Timestamp { start_ms: i64, step_ms: i64 },
+    Timestamp {
+        start_ms: i64,
+        step_ms: i64,
+    },
     /// `span` is max − min; the type follows by a cast.
-    Integers { min: i64, span: u64, data_type: DataType },
-    Floats { min: f64, span: f64, data_type: DataType },
+    Integers {
+        min: i64,
+        span: u64,
+        data_type: DataType,
+    },
+    Floats {
+        min: f64,
+        span: f64,
+        data_type: DataType,
+    },
     Bools,
-    Texts { length: usize },
+    Texts {
+        length: usize,
+    },
     Choice(ArrayRef),
 }
 
@@ -116,7 +132,11 @@ fn kind(name: &str, value: Value) -> Result<Kind, ConnectorError> {
         _ => None,
     };
     let Some((kind, value)) = one else {
-        return Err(wrong_at(at, &key, format!("is {described}; one of {{sequence: …}}, {{random: …}} and so on is wanted")));
+        return Err(wrong_at(
+            at,
+            &key,
+            format!("is {described}; one of {{sequence: …}}, {{random: …}} and so on is wanted"),
+        ));
     };
     let key = format!("{key}.{kind}");
     match kind.text.as_str() {
@@ -189,7 +209,9 @@ fn random(options: &mut Options) -> Result<Kind, ConnectorError> {
             let (min, max) = (float(options, "min", 0.0)?, float(options, "max", 1.0)?);
             match (max - min).is_finite() && min <= max {
                 true => Ok(Kind::Floats { min, span: max - min, data_type }),
-                false => Err(wrong_at(Location::NONE, "max", format!("is {max}, min is {min}; at least min is wanted"))),
+                false => {
+                    Err(wrong_at(Location::NONE, "max", format!("is {max}, min is {min}; at least min is wanted")))
+                }
             }
         }
         _ => Err(wrong_at(at, "type", format!("is {text}; an integer or float type, bool or utf8 is wanted"))),
@@ -260,7 +282,9 @@ fn choice(key: &str, value: Value) -> Result<Kind, ConnectorError> {
         })?;
         columns.append(&[fits]);
     }
-    let choices = columns.finish().map_err(|error| ConnectorError::new(format!("{key}: cannot make a column")).caused_by(error))?;
+    let choices = columns
+        .finish()
+        .map_err(|error| ConnectorError::new(format!("{key}: cannot make a column")).caused_by(error))?;
     Ok(Kind::Choice(Arc::clone(choices.column(0))))
 }
 
@@ -402,7 +426,8 @@ impl Source for GeneratorSource {
 
     fn open(&self, split: &Split) -> Result<Box<dyn SourceReader>, ConnectorError> {
         let number = split.id.parse().ok().filter(|number| *number < self.splits);
-        let number: u64 = number.ok_or_else(|| ConnectorError::new(format!("{} is no split of this generator", split.id)))?;
+        let number: u64 =
+            number.ok_or_else(|| ConnectorError::new(format!("{} is no split of this generator", split.id)))?;
         Ok(Box::new(GeneratorReader {
             schema: Arc::clone(&self.schema),
             fields: Arc::clone(&self.fields),

@@ -89,16 +89,25 @@ fn wrong_options_are_named() {
     for (yaml, expected) in [
         ("rows: 1", "fields: is missing; {column: {sequence: {}}} is the simplest"),
         ("fields: {i: 5}", "fields.i: is 5; one of {sequence: …}, {random: …} and so on is wanted"),
-        ("fields: {i: {count: {}}}", "fields.i.count: no such kind; there are sequence, modulo, timestamp, random, choice"),
+        (
+            "fields: {i: {count: {}}}",
+            "fields.i.count: no such kind; there are sequence, modulo, timestamp, random, choice",
+        ),
         ("fields: {i: {sequence: {from: 1}}}", "fields.i.sequence.from: unknown key; there are start, step"),
         ("fields: {i: {sequence: {start: x}}}", "fields.i.sequence.start: is \"x\"; a whole number is wanted"),
         ("fields: {i: {modulo: 0}}", "fields.i.modulo: is 0; a whole number above 0 is wanted"),
-        ("fields: {i: {random: {type: date}}}", "fields.i.random.type: is date; an integer or float type, bool or utf8 is wanted"),
+        (
+            "fields: {i: {random: {type: date}}}",
+            "fields.i.random.type: is date; an integer or float type, bool or utf8 is wanted",
+        ),
         ("fields: {i: {random: {type: int8, max: 128}}}", "fields.i.random.max: is 128; a value of int8 is wanted"),
         ("fields: {i: {random: {min: 5, max: 4}}}", "fields.i.random.max: is 4, min is 5; at least min is wanted"),
         ("fields: {i: {choice: []}}", "fields.i.choice: at least one value is wanted: a truth value, number or text"),
         ("fields: {i: {choice: [1, true]}}", "fields.i.choice: has true among values of int64"),
-        ("fields: {i: {timestamp: {start: now}}}", "fields.i.timestamp.start: is \"now\"; a time such as 2013-01-01T00:00:00 is wanted"),
+        (
+            "fields: {i: {timestamp: {start: now}}}",
+            "fields.i.timestamp.start: is \"now\"; a time such as 2013-01-01T00:00:00 is wanted",
+        ),
         ("{splits: 0, fields: {i: {sequence: {}}}}", "splits: is 0; 1 to 1024 is possible"),
         ("{rate: 0, fields: {i: {sequence: {}}}}", "rate: is 0; a number of rows a second above 0 is wanted"),
     ] {

@@ -85,7 +85,9 @@ fn scalar<'a>(json: Json<'a>, field: &Field) -> Result<Datum<'a>, Misfit> {
         (Json::Float(value), _) => Err(Misfit::new(value.to_string(), field)),
         (Json::Text(text), DataType::Utf8) => Ok(Datum::Text(text)),
         // JSON has numbers and truth values of its own: a text in their place is a mistake.
-        (Json::Text(text), other) if other.is_numeric() || other == &DataType::Boolean => Err(Misfit::text(&text, field)),
+        (Json::Text(text), other) if other.is_numeric() || other == &DataType::Boolean => {
+            Err(Misfit::text(&text, field))
+        }
         (Json::Text(text), _) => match datum::from_text(&text, field) {
             Ok(Datum::Int(value)) => Ok(Datum::Int(value)),
             Ok(Datum::Binary(bytes)) => Ok(Datum::Binary(bytes)),

@@ -25,9 +25,9 @@ use wasmill_runtime::connector::{ConnectorContext, ConnectorError, Source, Sourc
 
 use crate::columns::Columns;
 use crate::csv_source::SAMPLE_ROWS;
+use crate::file_sink::Format;
 use crate::files::{self, InputFile, cannot_read};
 use crate::formats::JsonLines;
-use crate::file_sink::Format;
 use crate::json_value;
 use crate::options::{self, wrong};
 use crate::rows::{Batches, ROW_BYTES_MAX, Row, RowReader, raw_text};
@@ -137,7 +137,10 @@ impl Lines {
             self.number += 1;
             self.bytes_read += read as u64;
             if self.line.len() > ROW_BYTES_MAX {
-                let message = format!("{}:{}: a line of more than {ROW_BYTES_MAX} bytes: is this JSON lines?", self.name, self.number);
+                let message = format!(
+                    "{}:{}: a line of more than {ROW_BYTES_MAX} bytes: is this JSON lines?",
+                    self.name, self.number
+                );
                 return Err(ConnectorError::new(message));
             }
             if self.number == 1 && self.line.starts_with(b"\xef\xbb\xbf") {
@@ -215,7 +218,9 @@ impl Guess {
             Guess::Int => DataType::Int64,
             Guess::Float => DataType::Float64,
             Guess::Text => DataType::Utf8,
-            Guess::List(item) => DataType::List(Arc::new(Field::new("item", item.data_type(&format!("{path}[]"))?, true))),
+            Guess::List(item) => {
+                DataType::List(Arc::new(Field::new("item", item.data_type(&format!("{path}[]"))?, true)))
+            }
             Guess::Struct(entries) => DataType::Struct(fields(entries, &format!("{path}."))?),
         })
     }

@@ -58,18 +58,30 @@ fn every_type_says_what_it_wants() {
     assert_eq!(message("{\"a\": true}", "int64"), "x.jsonl:1: column a: got true, wanted int64");
     assert_eq!(message("{\"a\": 300}", "uint8?"), "x.jsonl:1: column a: got 300, wanted uint8?");
     assert_eq!(message("{\"a\": -1}", "uint64"), "x.jsonl:1: column a: got -1, wanted uint64");
-    assert_eq!(message("{\"a\": 18446744073709551615}", "int64"), "x.jsonl:1: column a: got 18446744073709551615, wanted int64");
+    assert_eq!(
+        message("{\"a\": 18446744073709551615}", "int64"),
+        "x.jsonl:1: column a: got 18446744073709551615, wanted int64"
+    );
     assert_eq!(message("{\"a\": \"1\"}", "float64"), "x.jsonl:1: column a: got \"1\", wanted float64");
     assert_eq!(message("{\"a\": 1}", "utf8"), "x.jsonl:1: column a: got 1, wanted utf8");
     assert_eq!(message("{\"a\": [1]}", "utf8"), "x.jsonl:1: column a: got a list, wanted utf8");
     assert_eq!(message("{\"a\": {\"b\": 1}}", "list<int64>"), "x.jsonl:1: column a: got an object, wanted list<int64>");
     assert_eq!(message("{\"a\": [1, null]}", "list<int64>"), "x.jsonl:1: column a[1]: got nothing, wanted int64");
-    assert_eq!(message("{\"a\": {\"b\": [{\"c\": 1}, {\"c\": \"x\"}]}}", "struct<b: list<struct<c: int64>>>"), "x.jsonl:1: column a.b[1].c: got \"x\", wanted int64");
+    assert_eq!(
+        message("{\"a\": {\"b\": [{\"c\": 1}, {\"c\": \"x\"}]}}", "struct<b: list<struct<c: int64>>>"),
+        "x.jsonl:1: column a.b[1].c: got \"x\", wanted int64"
+    );
     assert_eq!(message("{\"a\": {}}", "struct<b: int64>"), "x.jsonl:1: column a.b: got nothing, wanted int64");
-    assert_eq!(message("{\"a\": {\"k\": \"v\"}}", "map<utf8, int64>"), "x.jsonl:1: column a.k: got \"v\", wanted int64");
+    assert_eq!(
+        message("{\"a\": {\"k\": \"v\"}}", "map<utf8, int64>"),
+        "x.jsonl:1: column a.k: got \"v\", wanted int64"
+    );
     assert_eq!(message("{\"a\": 1000}", "decimal(3,0)"), "x.jsonl:1: column a: got 1000, wanted decimal(3,0)");
     assert_eq!(message("{\"a\": [1]}", "decimal(3,0)"), "x.jsonl:1: column a: got [1], wanted decimal(3,0)");
-    assert_eq!(message("{\"a\": \"soon\"}", "timestamp(ms)"), "x.jsonl:1: column a: got \"soon\", wanted timestamp(ms)");
+    assert_eq!(
+        message("{\"a\": \"soon\"}", "timestamp(ms)"),
+        "x.jsonl:1: column a: got \"soon\", wanted timestamp(ms)"
+    );
     assert_eq!(message("{\"a\": 1e39}", "float32").replace('0', ""), "x.jsonl:1: column a: got 1, wanted float32");
 }
 
@@ -78,7 +90,10 @@ fn values_are_exact() {
     let content = "{\"d\": 0.1000000000000000055, \"t\": \"1970-01-01T00:00:01\", \"u\": 18446744073709551615}\n\
                    {\"u\": 0, \"t\": 5, \"d\": \"2.5\"}\n";
     let rows = all(content, "schema: {d: 'decimal(38,19)', t: timestamp(ms), u: uint64}").rows();
-    assert_eq!(rows.column(0).as_primitive::<Decimal128Type>().values(), &[1_000_000_000_000_000_055, 25_000_000_000_000_000_000]);
+    assert_eq!(
+        rows.column(0).as_primitive::<Decimal128Type>().values(),
+        &[1_000_000_000_000_000_055, 25_000_000_000_000_000_000]
+    );
     assert_eq!(rows.column(1).as_primitive::<TimestampMillisecondType>().values(), &[1000, 5]);
     assert_eq!(rows.column(2).as_primitive::<UInt64Type>().values(), &[u64::MAX, 0]);
 }
@@ -104,7 +119,8 @@ fn null_structs_with_fields_that_are_never_null() {
 #[test]
 fn types_are_inferred() {
     let content = "{\"i\": 1, \"f\": 1, \"s\": \"2013-01-01\"}\nnonsense\n{\"f\": 1.5, \"b\": true, \"l\": [], \"o\": {\"x\": null}}\n{\"l\": [1], \"o\": {\"x\": [\"t\"]}}\n";
-    let expected = ["i: int64?", "f: float64?", "s: utf8?", "b: bool?", "l: list<int64?>?", "o: struct<x: list<utf8?>?>?"];
+    let expected =
+        ["i: int64?", "f: float64?", "s: utf8?", "b: bool?", "l: list<int64?>?", "o: struct<x: list<utf8?>?>?"];
     assert_eq!(schema(content).unwrap(), expected);
     assert_eq!(schema("{\"a\": null}").unwrap_err(), "x.jsonl: column a is always null: give the option schema");
     assert_eq!(schema("").unwrap_err(), "x.jsonl: no object to learn the columns from: give the option schema");

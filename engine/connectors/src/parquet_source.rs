@@ -16,7 +16,9 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
 use wasmill_runtime::connector::{ConnectorContext, ConnectorError, ReadOutcome, Source, SourceReader, Split};
 
 use crate::contract_types;
@@ -73,7 +75,10 @@ fn agree(first: &InputFile, fields: &mut [Field], file: &InputFile) -> Result<u6
 fn column(schema: &Schema, field: &Field, first: &InputFile, file: &InputFile) -> Result<Field, ConnectorError> {
     let differ = |found: String| {
         let (name, wanted) = (field.name(), notation(field));
-        ConnectorError::new(format!("{} and {} differ: column {name} is {wanted} in the first and {found}", first.name, file.name))
+        ConnectorError::new(format!(
+            "{} and {} differ: column {name} is {wanted} in the first and {found}",
+            first.name, file.name
+        ))
     };
     let found = schema.field_with_name(field.name()).map_err(|_| differ("missing in the second".into()))?;
     match contract_types::field(found) {
@@ -89,7 +94,10 @@ fn rows_of(metadata: &ArrowReaderMetadata) -> u64 {
 
 fn metadata(file: &InputFile, content: &File) -> Result<ArrowReaderMetadata, ConnectorError> {
     guarded(&file.name, || ArrowReaderMetadata::load(content, ArrowReaderOptions::new()))?.map_err(|error| {
-        let message = format!("{} is not a readable Parquet file ({} bytes): is it cut off, or of another format?", file.name, file.bytes);
+        let message = format!(
+            "{} is not a readable Parquet file ({} bytes): is it cut off, or of another format?",
+            file.name, file.bytes
+        );
         ConnectorError::new(message).caused_by(error)
     })
 }
@@ -97,7 +105,8 @@ fn metadata(file: &InputFile, content: &File) -> Result<ArrowReaderMetadata, Con
 /// The Parquet library may panic on bytes that no writer wrote; then the file is at fault, not the job.
 fn guarded<T>(name: &str, work: impl FnOnce() -> T) -> Result<T, ConnectorError> {
     catch_unwind(AssertUnwindSafe(work)).map_err(|payload| {
-        let text = payload.downcast_ref::<String>().map(String::as_str).or_else(|| payload.downcast_ref::<&str>().copied());
+        let text =
+            payload.downcast_ref::<String>().map(String::as_str).or_else(|| payload.downcast_ref::<&str>().copied());
         ConnectorError::new(format!("{name} is damaged: {}", text.unwrap_or("its pages make no sense")))
     })
 }
@@ -120,7 +129,12 @@ impl Source for ParquetSource {
         for field in self.schema.fields() {
             let found = column(metadata.schema(), field, first, file)?;
             if found.is_nullable() && !field.is_nullable() {
-                let message = format!("{} and {} differ: column {} may be null in the second only", first.name, file.name, field.name());
+                let message = format!(
+                    "{} and {} differ: column {} may be null in the second only",
+                    first.name,
+                    file.name,
+                    field.name()
+                );
                 return Err(ConnectorError::new(message));
             }
         }
@@ -167,7 +181,8 @@ impl ParquetReader {
     }
 
     fn damaged(&self, error: impl std::error::Error + Send + Sync + 'static) -> ConnectorError {
-        ConnectorError::new(format!("cannot read {} from row {}: it is damaged or cut off", self.name, self.row)).caused_by(error)
+        ConnectorError::new(format!("cannot read {} from row {}: it is damaged or cut off", self.name, self.row))
+            .caused_by(error)
     }
 
     fn read(&mut self) -> Result<Option<RecordBatch>, ConnectorError> {
@@ -192,7 +207,8 @@ impl SourceReader for ParquetReader {
         let rows = loop {
             match self.read()? {
                 None if self.row < self.rows => {
-                    let message = format!("{} is damaged: it has {} rows, its footer says {}", self.name, self.row, self.rows);
+                    let message =
+                        format!("{} is damaged: it has {} rows, its footer says {}", self.name, self.row, self.rows);
                     return Err(ConnectorError::new(message));
                 }
                 None => return Ok(ReadOutcome::End),

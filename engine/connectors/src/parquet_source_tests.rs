@@ -4,8 +4,8 @@ use super::*;
 use crate::options::testing::build;
 use crate::rows::testing::{All, read};
 use arrow::array::{
-    ArrayRef, AsArray, DictionaryArray, Int32Array, Int64Array, LargeStringArray, ListBuilder, StringArray, StringBuilder,
-    StringViewArray, Time64NanosecondArray,
+    ArrayRef, AsArray, DictionaryArray, Int32Array, Int64Array, LargeStringArray, ListBuilder, StringArray,
+    StringBuilder, StringViewArray, Time64NanosecondArray,
 };
 use arrow::datatypes::{DataType, Int32Type, Int64Type};
 use parquet::arrow::ArrowWriter;
@@ -88,7 +88,10 @@ fn encodings_are_read_as_plain_types() {
     );
     let rows = all(dir.path(), "path: x.parquet", 2).rows();
     let types: Vec<String> = rows.schema().fields().iter().map(|field| notation(field)).collect();
-    assert_eq!(types.iter().map(|text| text.trim_end_matches('?')).collect::<Vec<_>>(), ["utf8", "utf8", "utf8", "list<utf8?>"]);
+    assert_eq!(
+        types.iter().map(|text| text.trim_end_matches('?')).collect::<Vec<_>>(),
+        ["utf8", "utf8", "utf8", "list<utf8?>"]
+    );
     assert_eq!(rows.column(0).as_string::<i32>(), &StringArray::from(vec!["x", "y", "x"]));
     assert_eq!(rows.column(2).as_string::<i32>().value(2), "a long text that is not inlined");
 }
@@ -132,10 +135,15 @@ fn what_is_no_parquet_file_is_named() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), "x.parquet", vec![("v", ints(0..2500))]);
     let bytes = std::fs::read(dir.path().join("x.parquet")).unwrap();
-    for (name, content) in [("cut.parquet", &bytes[..bytes.len() - 3]), ("empty.parquet", b"".as_slice()), ("text.parquet", b"a,b\n1,2\n")] {
+    for (name, content) in
+        [("cut.parquet", &bytes[..bytes.len() - 3]), ("empty.parquet", b"".as_slice()), ("text.parquet", b"a,b\n1,2\n")]
+    {
         std::fs::write(dir.path().join(name), content).unwrap();
         let error = source(dir.path(), &format!("path: {name}")).unwrap_err();
-        let expected = format!("{name} is not a readable Parquet file ({} bytes): is it cut off, or of another format?", content.len());
+        let expected = format!(
+            "{name} is not a readable Parquet file ({} bytes): is it cut off, or of another format?",
+            content.len()
+        );
         assert_eq!(error.to_string(), expected);
         assert!(error.source().is_some());
     }
@@ -154,7 +162,9 @@ fn damaged_pages_are_an_error_or_other_values() {
         damaged[at] ^= 0xa5;
         std::fs::write(dir.path().join("y.parquet"), damaged).unwrap();
         match source(dir.path(), "path: y.parquet").and_then(|source| read(&source, 1000)) {
-            Ok(all) => assert_eq!(all.batches.iter().map(|(_, rows)| rows.num_rows()).sum::<usize>(), 2500, "byte {at}"),
+            Ok(all) => {
+                assert_eq!(all.batches.iter().map(|(_, rows)| rows.num_rows()).sum::<usize>(), 2500, "byte {at}")
+            }
             Err(error) => {
                 assert!(error.to_string().contains("y.parquet"), "{error}");
                 errors += 1;

@@ -18,7 +18,10 @@ pub(crate) const RAW_BYTES_MAX: usize = 4 << 10;
 pub(crate) enum Row {
     /// It was appended to the columns.
     Good,
-    Rejected { raw: String, message: String },
+    Rejected {
+        raw: String,
+        message: String,
+    },
     End,
 }
 
@@ -47,7 +50,8 @@ impl<R: RowReader> Batches<R> {
     fn finish(&mut self) -> Result<ReadOutcome, ConnectorError> {
         let first_row = self.next_row - self.columns.rows() as u64;
         let rows = self.columns.finish().map_err(|error| {
-            ConnectorError::new(format!("{}: cannot make columns of rows {first_row} and on", self.file)).caused_by(error)
+            ConnectorError::new(format!("{}: cannot make columns of rows {first_row} and on", self.file))
+                .caused_by(error)
         })?;
         Ok(ReadOutcome::Rows { rows, first_row })
     }
