@@ -39,7 +39,7 @@ class Inherited(KeyedProcessFunction):
     """
 
     def open(self, runtime_context):
-        self.arrival = runtime_context.get_state(ValueStateDescriptor("last arrival delay", Types.INT()))
+        self.arrival = runtime_context.get_state(ValueStateDescriptor("arrival_delay", Types.INT()))
 
     def process_element(self, value: Row, ctx) -> Iterator[Leg]:
         delay, before = value.dep_delay, self.arrival.value()

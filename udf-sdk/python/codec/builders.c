@@ -234,8 +234,15 @@ static void part(Buffer *parts, const void *at, size_t length) {
   buffer_append(parts, &p, sizeof p);
 }
 
+/* What stands behind the last bit means nothing; zeros, so that the same effects have the same bytes. */
+static void clean_tail(const Builder *b, const Buffer *bits) {
+  if (b->rows & 7) bits->at[b->rows >> 3] &= (uint8_t)((1u << (b->rows & 7)) - 1);
+}
+
 void builder_slots(const Builder *b, Buffer *parts) {
   const Type *t = b->type;
+  if (b->has_nulls) clean_tail(b, &b->validity);
+  if (t->code == T_BOOL) clean_tail(b, &b->data);
   part(parts, b->validity.at, b->has_nulls ? (b->rows + 7u) / 8 : 0);
   if (has_offsets(t)) part(parts, b->offsets.at, b->rows ? 4u * b->rows + 4 : 0);
   if (t->code == T_UTF8 || t->code == T_BINARY || t->code == T_BOOL || type_is_fixed(t)) part(parts, b->data.at, b->data.used);

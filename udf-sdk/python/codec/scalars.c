@@ -137,6 +137,20 @@ static int has_zone(PyObject *value) {
   return zone != Py_None;
 }
 
+/* seconds * per_second + rest, 0 <= rest < per_second; 0 = it overflows. */
+static int join(int64_t seconds, int64_t rest, int64_t per_second, int64_t *result) {
+  int64_t whole = INT64_MAX / per_second, left = INT64_MAX % per_second;
+  if (seconds < 0) { /* rather a second later and less than nothing on top */
+    seconds++;
+    rest -= per_second;
+    if (seconds < -whole || (seconds == -whole && rest < -left - 1)) return 0;
+  } else if (seconds > whole || (seconds == whole && rest > left)) {
+    return 0;
+  }
+  *result = seconds * per_second + rest;
+  return 1;
+}
+
 static int write_timestamp(const Type *t, PyObject *value, uint8_t *to) {
   if (!is_a(value, Datetime)) return wrong(t, value);
   int zoned = has_zone(value);
@@ -155,10 +169,8 @@ static int write_timestamp(const Type *t, PyObject *value, uint8_t *to) {
   if (ok) {
     int64_t seconds = days * 86400 + micros / 1000000, rest = micros % 1000000;
     rest = t->per_second > 1000000 ? rest * (t->per_second / 1000000) : rest / (1000000 / t->per_second);
-    /* `seconds * per_second` alone can leave the range where the sum is still inside; no Python datetime is that near to the edge. */
-    int64_t limit = INT64_MAX / t->per_second - 1;
-    if (seconds > limit || seconds < -limit) ok = out_of_range(t, value);
-    else { result = seconds * t->per_second + rest; memcpy(to, &result, 8); }
+    if (!join(seconds, rest, t->per_second, &result)) ok = out_of_range(t, value);
+    else memcpy(to, &result, 8);
   }
   Py_XDECREF(local);
   return ok;

@@ -130,9 +130,9 @@ def _timestamp(t, value, where):
         raise _wrong(t, value, where)
     plain = value.astimezone(datetime.timezone.utc).replace(tzinfo=None) if zoned else value
     digits = UNITS[t.params[0]]
-    seconds = (plain - _EPOCH) // datetime.timedelta(seconds=1)
-    limit = (2**63 - 1) // 10**digits - 1
-    if not -limit <= seconds <= limit:
+    micros = (plain - _EPOCH) // datetime.timedelta(microseconds=1)
+    units = micros * 10 ** (digits - 6) if digits > 6 else micros // 10 ** (6 - digits)
+    if not -(2**63) <= units < 2**63:
         raise _unfit(t, value, where)
     if digits < 6:
         step = 10 ** (6 - digits)

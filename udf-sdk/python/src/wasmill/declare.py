@@ -224,10 +224,13 @@ def _some(said, function):
 
 
 def _first_paragraph(target):
-    if not (inspect.isfunction(target) or inspect.isclass(target)):
-        target = type(target)
-    text = inspect.cleandoc(target.__dict__.get("__doc__") or "") if hasattr(target, "__dict__") else ""
-    return " ".join(text.split("\n\n")[0].split())
+    """Of the function's own documentation; a class without one has not that of its base."""
+    if not inspect.isfunction(target):
+        own = target if inspect.isclass(target) else type(target)
+        text = vars(own).get("__doc__")
+    else:
+        text = target.__doc__
+    return " ".join(inspect.cleandoc(text or "").split("\n\n")[0].split())
 
 
 def _of_class(base_of):
