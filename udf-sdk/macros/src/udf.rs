@@ -5,7 +5,7 @@ use quote::quote;
 use syn::parse::Parser;
 use syn::{Error, FnArg, ImplItem, ImplItemFn, Item, ItemFn, ItemImpl, LitStr, Result, ReturnType, Signature, Type};
 
-use crate::signature::{Given, arguments, documentation, given, item_of, named};
+use crate::signature::{Given, arguments, documentation, given, item_of, named, with_lifetime};
 
 #[derive(Clone, Copy, Default, PartialEq)]
 enum Kind {
@@ -164,6 +164,7 @@ fn trait_impl(options: &Options, item: &ItemImpl) -> Result<TokenStream> {
             const META: sdk::Meta = #meta;
 
             impl sdk::Function for #target {
+                type Writers = <<#target as #path>::#input as sdk::Input<'static>>::Writers;
                 type Input<'f> = <#target as #path>::#input;
                 type Output<'f> = <#target as #path>::#output;
 
@@ -226,6 +227,7 @@ impl Udf<'_> {
         };
         let (target, open) = (&self.target, &self.open);
         let Parts { implemented, members, input, output } = parts;
+        let owned = named_static(&input)?;
         Ok(quote! {
             const _: () = {
                 use ::wasmill_udf::__private as sdk;
@@ -242,6 +244,7 @@ impl Udf<'_> {
                 }
 
                 impl sdk::Function for #target {
+                    type Writers = <#owned as sdk::Input<'static>>::Writers;
                     type Input<'f> = #input;
                     type Output<'f> = #output;
 
@@ -385,6 +388,12 @@ impl Udf<'_> {
             output: quote!(#item),
         })
     }
+}
+
+/// The type of the input where it borrows from something that lives for ever.
+fn named_static(input: &TokenStream) -> Result<Type> {
+    let lifetime = syn::Lifetime::new("'f", proc_macro2::Span::call_site());
+    Ok(with_lifetime(&syn::parse2(input.clone())?, &lifetime, "'static"))
 }
 
 /// What differs between kinds.

@@ -118,7 +118,9 @@ pub trait Runner {
     note = "put #[udf] on the function, on its `impl` block, or on `impl Aggregate for …` or `impl Process for …`"
 )]
 pub trait Function: 'static {
-    type Input<'f>: Input<'f>;
+    /// What the input is written to in tests.
+    type Writers;
+    type Input<'f>: Input<'f, Writers = Self::Writers>;
     type Output<'f>: ToColumn + FromColumn<'f>;
 
     /// What the function is.

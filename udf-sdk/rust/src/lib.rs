@@ -50,6 +50,8 @@ pub mod kinds;
 pub mod log;
 pub mod row;
 pub mod state;
+#[cfg(not(target_family = "wasm"))]
+pub mod testing;
 pub mod value;
 
 pub use column::{BinaryColumn, Column, Utf8Column};
