@@ -24,7 +24,7 @@ class Codec:
 
     raw = raw
 
-    def __init__(self, kind, call, arguments, result, key=(), states=(), calls=None, context=None, null_skips=None, name="f"):
+    def __init__(self, kind, call, arguments, result, key=(), states=(), calls=None, null_skips=None, name="f"):
         raw.reset()
         self.kind, self.result = kind, result
         self.binding = {
@@ -38,7 +38,7 @@ class Codec:
         key_row = DataType("struct", fields=[(f"k{i}", parse(t)) for i, t in enumerate(key)]).compiled() if len(key) > 1 else None
         raw.finish(
             index, binding._MODES[kind], compiled(arguments), tuple(null_skips or [False] * len(arguments)), compiled(key), key_row,
-            parse(result).compiled(), calls or (call, None, None, None, None), context,
+            parse(result).compiled(), calls or (call, None, None, None, None), "context" if kind == "process" else None,
         )
 
     def run_bytes(self, meaning):
@@ -47,7 +47,7 @@ class Codec:
 
     def run(self, **meaning):
         """With defaults for what is not given; the effects' meaning."""
-        rows_in = len(meaning["arguments"][0]) if meaning.get("arguments") else 0
+        rows_in = len(meaning["arguments"][0]) if meaning.get("arguments") and "rows" not in meaning else 0
         columns = [s for s in self.binding["states"] if s["access"] == "column"]
         keys = meaning.get("keys", 0)
         m = {
