@@ -20,3 +20,6 @@ export!(
     // failing.rs
     fails_on_odd, panics_on, divides, overflows, loops_on, hogs, recurses, FailsHalfway, FailsToOpen, PanicsInOpen, FailsInResult
 );
+
+#[cfg(test)]
+mod tests;
