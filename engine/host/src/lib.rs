@@ -2,6 +2,7 @@
 #![warn(missing_docs)]
 
 pub mod data_type;
+pub mod source_section;
 
 mod bundle;
 mod declare;
@@ -26,6 +27,9 @@ mod effects;
 mod column;
 mod frame;
 mod value;
+
+#[cfg(test)]
+mod vectors_tests;
 
 pub use bundle::{Bundle, Effects, Operation, Output, RowError, StateCall, StateWrites};
 pub use declare::{
