@@ -1,0 +1,58 @@
+//! Measures how fast a UDF is called, in three ways that do the same work on the same rows:
+//!
+//! | way | |
+//! |---|---|
+//! | [`wasmill`] | a job: generator → UDF → blackhole, through runtime and host. One task, or two if the UDF is keyed |
+//! | [`process`] | what it replaces: the generator's rows go to a CPython process as Arrow batches over a Unix socket, many in flight, and come back |
+//! | [`native`] | the floor, no boundary at all: the function in Rust on the generator's Arrow arrays, or in CPython, called in its own process |
+//!
+//! A piece of [`work`] is a job file in `jobs/` and the functions that do the same elsewhere. Every way is a [`Way`]: it does its
+//! work on so many rows and says how long that took. `benches/throughput.rs` hands that to Criterion, in which everything is one
+//! benchmark `id/way/bundle`; [`figures`] reads Criterion's medians back, and [`report`] makes tables of them.
+
+pub mod work;
+
+pub mod native;
+pub mod process;
+pub mod wasmill;
+
+pub mod figures;
+pub mod report;
+
+mod error;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use error::BenchError;
+
+/// One way to do a piece of work, set up and warm.
+pub trait Way {
+    /// Does the work on `rows` rows, and says how long that took.
+    ///
+    /// # Errors
+    /// [`BenchError`], also if not every row came out.
+    fn run(&mut self, rows: u64) -> Result<Duration, BenchError>;
+}
+
+/// The folder of the repository, in which everything that is measured has been built.
+pub fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The private virtual environment's interpreter.
+///
+/// # Errors
+/// [`BenchError::Missing`] before `make setup`.
+pub fn python() -> Result<PathBuf, BenchError> {
+    built(".venv/bin/python", "make setup")
+}
+
+/// A file of the build, by its path from [`root`].
+///
+/// # Errors
+/// [`BenchError::Missing`], which says how to make it.
+pub fn built(path: &str, made_by: &'static str) -> Result<PathBuf, BenchError> {
+    let path = root().join(path);
+    if path.exists() { Ok(path) } else { Err(BenchError::Missing { path, made_by }) }
+}
