@@ -304,7 +304,8 @@ impl Process for Whoami {
     type Out = String;
 
     fn open(&mut self, context: &OpenContext<'_>) -> Result {
-        self.place = format!("{}/{} {} of {}", context.job(), context.operator(), context.subtask(), context.parallelism());
+        self.place =
+            format!("{}/{} {} of {}", context.job(), context.operator(), context.subtask(), context.parallelism());
         Ok(())
     }
 

@@ -51,9 +51,15 @@ fn every_type_comes_back() {
     there_and_back::<id_list_nullable, _>(vec![vec![None], vec![Some("a".to_owned()), None]]);
     let point = |y| Point { x: 1.5, y };
     there_and_back::<id_struct, _>(vec![point(None), point(Some(2.0))]);
-    there_and_back::<id_map, _>(vec![BTreeMap::new(), BTreeMap::from([("a".to_owned(), None), ("b".to_owned(), Some(2))])]);
+    there_and_back::<id_map, _>(vec![
+        BTreeMap::new(),
+        BTreeMap::from([("a".to_owned(), None), ("b".to_owned(), Some(2))]),
+    ]);
     let nested = |at, tags| Nested { at, tags, counts: BTreeMap::from([("x".to_owned(), vec![1, 2])]), renamed: true };
-    there_and_back::<id_nested, _>(vec![nested(None, None), nested(Some(point(None)), Some(vec![None, Some("t".to_owned())]))]);
+    there_and_back::<id_nested, _>(vec![
+        nested(None, None),
+        nested(Some(point(None)), Some(vec![None, Some("t".to_owned())])),
+    ]);
 }
 
 #[test]
@@ -78,10 +84,16 @@ fn texts_and_bytes_can_be_borrowed() {
 #[test]
 fn functions_are_described_as_they_are_written() {
     let add = add::describe();
-    assert_eq!((add.name.as_str(), add.kind, add.documentation.as_str()), ("add", Kind::Scalar, "The sum; null where one is null."));
+    assert_eq!(
+        (add.name.as_str(), add.kind, add.documentation.as_str()),
+        ("add", Kind::Scalar, "The sum; null where one is null.")
+    );
     let arguments: Vec<String> = Sale::describe_fields();
     assert_eq!(arguments, ["item: utf8", "price: float64", "count: int32?"]);
-    assert_eq!(KeyedAverage::describe().states.iter().map(|state| state.name.as_str()).collect::<Vec<_>>(), ["count", "sum"]);
+    assert_eq!(
+        KeyedAverage::describe().states.iter().map(|state| state.name.as_str()).collect::<Vec<_>>(),
+        ["count", "sum"]
+    );
     assert_eq!(KeyedAverageByCall::describe().states[0].access, Access::Call);
     assert_eq!(longest::describe().states[0].data_type.to_string(), "struct<word: utf8, position: int32>");
     assert_eq!(Parameterised::describe().name, "scaled");
@@ -161,7 +173,13 @@ fn rows_are_kept_or_changed() {
 fn a_reduce_keeps_one_value_per_key() {
     let mut total = Harness::<total>::keyed::<String>("k").open().expect("opens");
     let key = |key: &str| key.to_owned();
-    let outcome = total.process([(key("a"), (1,)), (key("b"), (5,)), (key("a"), (2,)), (key("a"), (i64::MAX,)), (key("a"), (4,))]);
+    let outcome = total.process([
+        (key("a"), (1,)),
+        (key("b"), (5,)),
+        (key("a"), (2,)),
+        (key("a"), (i64::MAX,)),
+        (key("a"), (4,)),
+    ]);
     assert_eq!(outcome.given, [(0, 1), (1, 5), (2, 3), (4, 7)]);
     assert_eq!(outcome.errors.len(), 1);
     assert_eq!(outcome.errors[0].message, "3 + 9223372036854775807 does not fit int64");
@@ -174,10 +192,19 @@ where
     F: for<'f> Function<Input<'f> = Reading, Output<'f> = Average>,
 {
     let row = |key: Option<&str>, value| (key.map(str::to_owned), Reading { value });
-    let first = harness.process([row(Some("a"), 1.0), row(None, 10.0), row(Some("a"), 3.0), row(Some("a"), -1.0), row(None, 20.0)]);
+    let first = harness.process([
+        row(Some("a"), 1.0),
+        row(None, 10.0),
+        row(Some("a"), 3.0),
+        row(Some("a"), -1.0),
+        row(None, 20.0),
+    ]);
     assert_eq!(first.errors.len(), 1);
     assert_eq!((first.errors[0].row, first.errors[0].message.as_str()), (3, "-1 is negative"));
-    assert_eq!(first.given.iter().map(|(row, average)| (*row, average.average)).collect::<Vec<_>>(), [(0, 1.0), (1, 10.0), (2, 2.0), (4, 15.0)]);
+    assert_eq!(
+        first.given.iter().map(|(row, average)| (*row, average.average)).collect::<Vec<_>>(),
+        [(0, 1.0), (1, 10.0), (2, 2.0), (4, 15.0)]
+    );
     assert_eq!(harness.state::<f64>("sum", &Some("a".to_owned())), Some(4.0));
     let second = harness.process([row(Some("a"), 5.0), row(None, f64::NAN), row(Some("c"), 7.0)]);
     assert_eq!(harness.state::<i64>("count", &None), None);
@@ -228,8 +255,14 @@ fn aggregates_fold_take_out_merge_and_give() {
     assert_eq!(results[2..], [Seen::default(), Seen::default()]);
 
     let mut largest = Harness::<Largest>::keyed::<i32>("k").open().expect("opens");
-    assert_eq!(largest.retract([(1, 5)])[0].message, "the aggregate cannot take rows out again: implement Aggregate::retract");
-    assert_eq!(largest.merge([(1, Some(5i64))])[0].message, "the aggregate cannot merge accumulators: implement Aggregate::merge");
+    assert_eq!(
+        largest.retract([(1, 5)])[0].message,
+        "the aggregate cannot take rows out again: implement Aggregate::retract"
+    );
+    assert_eq!(
+        largest.merge([(1, Some(5i64))])[0].message,
+        "the aggregate cannot merge accumulators: implement Aggregate::merge"
+    );
 
     let mut fails = Harness::<FailsInResult>::keyed::<i32>("k").open().expect("opens");
     assert!(fails.accumulate([(1, 5), (2, -5)]).is_empty());
@@ -244,8 +277,18 @@ fn a_process_function_sees_times_keys_and_its_place() {
     (echo.watermark, echo.processing_time) = (Some(1000), 5000);
     let feed = Feed { key: 1, value: (Some(2),), event_time: Some(1500), row_kind: RowKind::Delete };
     let got = echo.process([feed, Feed { key: 1, value: (None,), event_time: None, row_kind: RowKind::Insert }]);
-    let said = |value, copy, event_time, row_kind| Said { value, copy, event_time, watermark: Some(1000), processing_time: 5000, row_kind };
-    assert_eq!(got.given, [(0, said(Some(2), 0, Some(1500), 3)), (0, said(Some(2), 1, Some(1500), 3)), (1, said(None, 0, None, 0))]);
+    let said = |value, copy, event_time, row_kind| Said {
+        value,
+        copy,
+        event_time,
+        watermark: Some(1000),
+        processing_time: 5000,
+        row_kind,
+    };
+    assert_eq!(
+        got.given,
+        [(0, said(Some(2), 0, Some(1500), 3)), (0, said(Some(2), 1, Some(1500), 3)), (1, said(None, 0, None, 0))]
+    );
 
     let mut whoami = Harness::<Whoami>::keyed::<Option<String>>("name").open().expect("opens");
     let got = whoami.process([(Some("ann".to_owned()), 0), (None, 0), (Some("ann".to_owned()), 0)]).values();
@@ -255,9 +298,14 @@ fn a_process_function_sees_times_keys_and_its_place() {
 
 #[test]
 fn what_the_job_lacks_is_said() {
-    let open = |builder: wasmill_udf::testing::Builder<Parameterised>| builder.open().map(|_| ()).expect_err("does not open").message;
+    let open = |builder: wasmill_udf::testing::Builder<Parameterised>| {
+        builder.open().map(|_| ()).expect_err("does not open").message
+    };
     let new = Harness::<Parameterised>::new;
-    assert_eq!(open(new()), "`scaled` failed in open: `scaled` asks for resource `offset.txt`, but it has none: grant it under the UDF's `resources`");
+    assert_eq!(
+        open(new()),
+        "`scaled` failed in open: `scaled` asks for resource `offset.txt`, but it has none: grant it under the UDF's `resources`"
+    );
     assert_eq!(
         open(new().parameter("offset", "1")),
         "`scaled` failed in open: `scaled` asks for parameter `factor`, but it has offset: set it where the job uses the function"
@@ -267,7 +315,12 @@ fn what_the_job_lacks_is_said() {
     assert_eq!(scaled.run([(1,), (10,)]).values(), [7, 34]);
     let unkeyed = Harness::<KeyedAverage>::new().open().map(|_| ()).expect_err("does not open").message;
     assert_eq!(unkeyed, "`KeyedAverage` has state per key (count, sum), but the operator has no key: give it a `key`");
-    let unknown = Harness::<KeyedAverage>::keyed::<i64>("k").access("total", Access::Call).open().map(|_| ()).expect_err("does not open").message;
+    let unknown = Harness::<KeyedAverage>::keyed::<i64>("k")
+        .access("total", Access::Call)
+        .open()
+        .map(|_| ())
+        .expect_err("does not open")
+        .message;
     assert_eq!(unknown, "`KeyedAverage` has no state `total`; it has count, sum");
 }
 

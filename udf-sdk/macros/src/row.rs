@@ -161,7 +161,8 @@ impl Parts {
     fn write(&self) -> TokenStream {
         let Self { row, generics, types, idents, columns, writer, frame, .. } = self;
         // The writers of borrowed types do not borrow: `'static` stands for any lifetime.
-        let owned: Vec<syn::Type> = types.iter().map(|data_type| crate::signature::with_lifetime(data_type, frame, "'static")).collect();
+        let owned: Vec<syn::Type> =
+            types.iter().map(|data_type| crate::signature::with_lifetime(data_type, frame, "'static")).collect();
         quote! {
             #[derive(::std::default::Default)]
             pub struct #writer {

@@ -3,8 +3,8 @@
 use proc_macro2::Span;
 use syn::visit_mut::{VisitMut, visit_type_mut, visit_type_reference_mut};
 use syn::{
-    Error, Expr, ExprLit, FnArg, GenericArgument, Lifetime, Lit, Meta, Pat, PathArguments, Result, ReturnType, Signature, Type,
-    TypeParamBound, TypeReference,
+    Error, Expr, ExprLit, FnArg, GenericArgument, Lifetime, Lit, Meta, Pat, PathArguments, Result, ReturnType,
+    Signature, Type, TypeParamBound, TypeReference,
 };
 
 /// Gives every elided lifetime of a type a name.
@@ -102,7 +102,12 @@ pub fn item_of(data_type: &Type) -> Result<Type> {
         other => match (last_argument(other, "Vec"), last_argument(other, "Box")) {
             (Some(item), _) => return Ok(item.clone()),
             (None, Some(Type::TraitObject(bounds))) => &bounds.bounds,
-            _ => return Err(Error::new_spanned(other, "say what it gives: `impl Iterator<Item = T> + 'static` or `Vec<T>`")),
+            _ => {
+                return Err(Error::new_spanned(
+                    other,
+                    "say what it gives: `impl Iterator<Item = T> + 'static` or `Vec<T>`",
+                ));
+            }
         },
     };
     let item = bounds.iter().find_map(|bound| {
@@ -113,7 +118,9 @@ pub fn item_of(data_type: &Type) -> Result<Type> {
             _ => None,
         })
     });
-    item.ok_or_else(|| Error::new_spanned(data_type, "say what the iterator gives: `impl Iterator<Item = T> + 'static`"))
+    item.ok_or_else(|| {
+        Error::new_spanned(data_type, "say what the iterator gives: `impl Iterator<Item = T> + 'static`")
+    })
 }
 
 /// The first paragraph of the documentation.

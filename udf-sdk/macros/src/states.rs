@@ -68,9 +68,13 @@ pub fn expand(input: TokenStream) -> Result<TokenStream> {
             }
         }
         Fields::Unit => {}
-        Fields::Unnamed(_) => return Err(Error::new_spanned(&item.ident, "states take their fields' names: name the fields")),
+        Fields::Unnamed(_) => {
+            return Err(Error::new_spanned(&item.ident, "states take their fields' names: name the fields"));
+        }
     }
-    if let Some(twice) = states.iter().enumerate().find(|(at, state)| states[..*at].iter().any(|before| before.name == state.name)) {
+    if let Some(twice) =
+        states.iter().enumerate().find(|(at, state)| states[..*at].iter().any(|before| before.name == state.name))
+    {
         return Err(Error::new_spanned(&twice.1.ident, format!("there are two states `{}`", twice.1.name)));
     }
     let process = &item.ident;

@@ -45,7 +45,9 @@ fn options(tokens: TokenStream) -> Result<Options> {
         } else if meta.path.is_ident("name") {
             options.name = Some(meta.value()?.parse::<LitStr>()?.value());
         } else {
-            return Err(meta.error("options are scalar, vectorized, table, filter, map, reduce, name = \"…\" and nondeterministic"));
+            return Err(meta.error(
+                "options are scalar, vectorized, table, filter, map, reduce, name = \"…\" and nondeterministic",
+            ));
         }
         Ok(())
     });
@@ -59,7 +61,10 @@ pub fn expand(tokens: TokenStream, input: TokenStream) -> Result<TokenStream> {
         Item::Fn(item) => function(&options, &item),
         Item::Impl(item) if item.trait_.is_some() => trait_impl(&options, &item),
         Item::Impl(item) => inherent_impl(&options, item),
-        other => Err(Error::new_spanned(other, "#[udf] goes on a function, an `impl` block, or an `impl Aggregate` or `impl Process`")),
+        other => Err(Error::new_spanned(
+            other,
+            "#[udf] goes on a function, an `impl` block, or an `impl Aggregate` or `impl Process`",
+        )),
     }
 }
 
@@ -97,24 +102,38 @@ fn inherent_impl(options: &Options, item: ItemImpl) -> Result<TokenStream> {
         return Err(Error::new_spanned(&item.generics, "a UDF has no type parameters"));
     }
     let target = &item.self_ty;
-    let methods: Vec<&ImplItemFn> = item.items.iter().filter_map(|item| if let ImplItem::Fn(method) = item { Some(method) } else { None }).collect();
+    let methods: Vec<&ImplItemFn> = item
+        .items
+        .iter()
+        .filter_map(|item| if let ImplItem::Fn(method) = item { Some(method) } else { None })
+        .collect();
     let open = methods.iter().find(|method| method.sig.ident == "open");
     let calls: Vec<_> = methods.iter().filter(|method| method.sig.ident != "open").collect();
     let [call] = calls[..] else {
-        let message = "there is one UDF in a #[udf] impl: `open`, and one method; put others in an `impl` block of their own";
+        let message =
+            "there is one UDF in a #[udf] impl: `open`, and one method; put others in an `impl` block of their own";
         return Err(Error::new_spanned(calls.get(1).map_or(quote!(#target), |method| quote!(#method)), message));
     };
     plain(&call.sig)?;
     match call.sig.inputs.first() {
         Some(FnArg::Receiver(receiver)) if receiver.reference.is_some() && receiver.mutability.is_none() => {}
-        _ => return Err(Error::new_spanned(&call.sig, "the method takes `&self`: state per key belongs in a process function, not in `self`")),
+        _ => {
+            return Err(Error::new_spanned(
+                &call.sig,
+                "the method takes `&self`: state per key belongs in a process function, not in `self`",
+            ));
+        }
     }
     let open = match open {
         None => quote!(::std::result::Result::Ok(<#target as ::std::default::Default>::default())),
         Some(open) => match &open.sig.output {
-            ReturnType::Type(..) if given(&open.sig)?.fails => quote!(<#target>::open(context).map_err(sdk::error_text)),
+            ReturnType::Type(..) if given(&open.sig)?.fails => {
+                quote!(<#target>::open(context).map_err(sdk::error_text))
+            }
             ReturnType::Type(..) => quote!(::std::result::Result::Ok(<#target>::open(context))),
-            ReturnType::Default => return Err(Error::new_spanned(&open.sig, "`open` gives `Result<Self, _>` or `Self`")),
+            ReturnType::Default => {
+                return Err(Error::new_spanned(&open.sig, "`open` gives `Result<Self, _>` or `Self`"));
+            }
         },
     };
     let method = &call.sig.ident;
@@ -347,7 +366,10 @@ impl Udf<'_> {
 
     fn vectorized(&self, types: &[Type], given: &Given) -> Result<Parts> {
         if types.is_empty() {
-            return Err(Error::new_spanned(self.signature, "a vectorized UDF takes at least one `Column<'_, T>`: it says how many rows there are"));
+            return Err(Error::new_spanned(
+                self.signature,
+                "a vectorized UDF takes at least one `Column<'_, T>`: it says how many rows there are",
+            ));
         }
         let each = (0..types.len()).map(syn::Index::from);
         let called = self.called(given, quote!(#(columns.#each),*));
@@ -371,7 +393,10 @@ impl Udf<'_> {
     fn reduce(&self, types: &[Type], given: &Given) -> Result<Parts> {
         let item = &given.value;
         if types.len() != 2 || types.iter().any(|argument| quote!(#argument).to_string() != quote!(#item).to_string()) {
-            return Err(Error::new_spanned(self.signature, "a reduce takes two values of one type and gives one of it: `fn(a: T, b: T) -> T`"));
+            return Err(Error::new_spanned(
+                self.signature,
+                "a reduce takes two values of one type and gives one of it: `fn(a: T, b: T) -> T`",
+            ));
         }
         let called = self.called(given, quote!(first, second));
         Ok(Parts {

@@ -64,7 +64,10 @@ impl<'f, T: FromColumn<'f>> Column<'f, T> {
         // SAFETY: the caller's promise.
         match unsafe { T::get(&self.reader, row) } {
             Ok(value) => value,
-            Err(null) => panic!("row {row} of a column has a null {}, which its type does not allow", null.field.unwrap_or("value")),
+            Err(null) => panic!(
+                "row {row} of a column has a null {}, which its type does not allow",
+                null.field.unwrap_or("value")
+            ),
         }
     }
 

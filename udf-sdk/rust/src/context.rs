@@ -45,7 +45,12 @@ impl<'c> OpenContext<'c> {
     pub fn parameter(&self, name: &str) -> crate::Result<&'c str> {
         match self.parameter_or_none(name) {
             Some(value) => Ok(value),
-            None => Err(self.unknown("parameter", name, self.parameters.iter().map(|(name, _)| name.as_str()), "set it where the job uses the function")),
+            None => Err(self.unknown(
+                "parameter",
+                name,
+                self.parameters.iter().map(|(name, _)| name.as_str()),
+                "set it where the job uses the function",
+            )),
         }
     }
 
@@ -61,7 +66,12 @@ impl<'c> OpenContext<'c> {
     pub fn resource(&self, name: &str) -> crate::Result<&'c [u8]> {
         match self.resources.iter().find(|(had, _)| had == name) {
             Some((_, content)) => Ok(content),
-            None => Err(self.unknown("resource", name, self.resources.iter().map(|(name, _)| name.as_str()), "grant it under the UDF's `resources`")),
+            None => Err(self.unknown(
+                "resource",
+                name,
+                self.resources.iter().map(|(name, _)| name.as_str()),
+                "grant it under the UDF's `resources`",
+            )),
         }
     }
 
@@ -70,7 +80,8 @@ impl<'c> OpenContext<'c> {
     /// # Errors
     /// The job grants no such file, or it is not UTF-8.
     pub fn resource_text(&self, name: &str) -> crate::Result<&'c str> {
-        std::str::from_utf8(self.resource(name)?).map_err(|error| format!("resource `{name}` is not UTF-8 from byte {} on", error.valid_up_to()).into())
+        std::str::from_utf8(self.resource(name)?)
+            .map_err(|error| format!("resource `{name}` is not UTF-8 from byte {} on", error.valid_up_to()).into())
     }
 
     fn unknown<'n>(&self, what: &str, name: &str, had: impl Iterator<Item = &'n str>, then: &str) -> crate::Error {
@@ -180,7 +191,8 @@ impl<Out: ToColumn> Context<'_, Out> {
             return Err(format!("key field `{}` is null: ask for Option<…>", declared.name).into());
         }
         // SAFETY: key indices were checked to be less than `keys`.
-        unsafe { K::get(&reader, key) }.map_err(|null| format!("key field `{}` has a null {}", declared.name, null.field.unwrap_or("")).into())
+        unsafe { K::get(&reader, key) }
+            .map_err(|null| format!("key field `{}` has a null {}", declared.name, null.field.unwrap_or("")).into())
     }
 }
 

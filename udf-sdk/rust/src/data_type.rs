@@ -150,7 +150,8 @@ impl fmt::Display for DataType {
 
 fn is_plain(name: &str) -> bool {
     let mut bytes = name.bytes();
-    bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_') && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_')
+        && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 
 fn write_name(f: &mut fmt::Formatter<'_>, name: &str) -> fmt::Result {
@@ -218,7 +219,9 @@ impl<'t> Parser<'t> {
     fn number(&mut self, wanted: &'static str) -> Result<u8, TypeError> {
         let before = self.at;
         let word = self.word();
-        if word.bytes().all(|b| b.is_ascii_digit()) && let Ok(number) = word.parse() {
+        if word.bytes().all(|b| b.is_ascii_digit())
+            && let Ok(number) = word.parse()
+        {
             return Ok(number);
         }
         self.at = before;
@@ -376,7 +379,15 @@ mod tests {
 
     #[test]
     fn what_is_not_a_type_is_refused_with_its_place() {
-        for (text, at) in [("int65", 0), ("list<int64", 10), ("decimal(39,0)", 13), ("map<utf8?, bool>", 9), ("int64 x", 6), ("", 0), ("struct<>", 7)] {
+        for (text, at) in [
+            ("int65", 0),
+            ("list<int64", 10),
+            ("decimal(39,0)", 13),
+            ("map<utf8?, bool>", 9),
+            ("int64 x", 6),
+            ("", 0),
+            ("struct<>", 7),
+        ] {
             assert_eq!(DataType::parse(text).expect_err(text).at, at, "{text}");
         }
         assert!(DataType::parse(&format!("{}bool{}", "list<".repeat(15), ">".repeat(15))).is_ok());
@@ -385,7 +396,9 @@ mod tests {
 
     #[test]
     fn slots_are_counted_as_the_contract_says() {
-        for (text, slots) in [("int64", 2), ("utf8", 3), ("list<utf8>", 5), ("struct<a: int64, b: utf8>", 6), ("map<utf8, int8>", 7)] {
+        for (text, slots) in
+            [("int64", 2), ("utf8", 3), ("list<utf8>", 5), ("struct<a: int64, b: utf8>", 6), ("map<utf8, int8>", 7)]
+        {
             assert_eq!(DataType::parse(text).expect(text).slots(), slots, "{text}");
         }
     }

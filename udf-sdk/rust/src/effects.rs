@@ -42,7 +42,8 @@ pub struct Output<'o> {
 /// Slots of the effects of a binding, and how many of them are of states.
 pub(crate) fn effect_slots(loaded: &Loaded) -> (usize, usize) {
     let column = |access: &Access| *access == Access::Column;
-    let states = loaded.states.iter().filter(|state| column(&state.access)).map(|state| state.data_type.slots() + 1).sum();
+    let states =
+        loaded.states.iter().filter(|state| column(&state.access)).map(|state| state.data_type.slots() + 1).sum();
     (loaded.result.slots() + 2 + states + TIMER_SLOTS + ERROR_SLOTS + LAST_SLOTS, states)
 }
 
@@ -67,7 +68,12 @@ impl Effects {
     }
 
     /// Ends them: `write` fills the output's slots, `states` those of the states.
-    pub fn finish(&mut self, output: Output<'_>, write: impl FnOnce(&mut FrameWriter), states: impl FnOnce(&mut FrameWriter)) {
+    pub fn finish(
+        &mut self,
+        output: Output<'_>,
+        write: impl FnOnce(&mut FrameWriter),
+        states: impl FnOnce(&mut FrameWriter),
+    ) {
         let frame = &mut self.frame;
         frame.begin(EFFECTS_MAGIC, self.slots);
         frame.header_u32(8, output.status as u32);

@@ -102,7 +102,10 @@ impl<'f> Slots<'f> {
         let index = self.next;
         let (values, rest) = self.take()?.as_chunks::<W>();
         if values.len() != rows || !rest.is_empty() {
-            return broken(format!("slot {index} has {} bytes, {rows} rows of {W} bytes wanted", values.len() * W + rest.len()));
+            return broken(format!(
+                "slot {index} has {} bytes, {rows} rows of {W} bytes wanted",
+                values.len() * W + rest.len()
+            ));
         }
         Ok(values)
     }
@@ -170,7 +173,9 @@ impl<'f> Bundle<'f> {
             2 => Operation::Retract,
             3 => Operation::Merge,
             4 => Operation::Result,
-            other => return broken(format!("operation {other} is not known; this UDF speaks version 0.1 of the contract")),
+            other => {
+                return broken(format!("operation {other} is not known; this UDF speaks version 0.1 of the contract"));
+            }
         };
         let rows = u32_at(frame, 16) as usize;
         let keys = u32_at(frame, 20) as usize;
@@ -259,7 +264,10 @@ impl FrameWriter {
         }
         let offset = padded(self.bytes.len());
         let end = padded(offset + length);
-        assert!(end <= FRAME_BYTES_MAX, "the output of one bundle passes 2 GiB; give smaller rows or set a smaller bundle.size");
+        assert!(
+            end <= FRAME_BYTES_MAX,
+            "the output of one bundle passes 2 GiB; give smaller rows or set a smaller bundle.size"
+        );
         self.bytes.reserve(end - self.bytes.len());
         self.bytes.resize(offset, 0);
         fill(&mut self.bytes);

@@ -137,7 +137,8 @@ fn fits(declared: &DataType, got: &DataType) -> bool {
         (Shape::Map(key, value), Shape::Map(got_key, got_value)) => fits(key, got_key) && fits(value, got_value),
         (Shape::Struct(declared), Shape::Struct(got)) => {
             let pairs = || declared.iter().zip(got);
-            declared.len() == got.len() && pairs().all(|(field, got)| field.name == got.name && fits(&field.data_type, &got.data_type))
+            declared.len() == got.len()
+                && pairs().all(|(field, got)| field.name == got.name && fits(&field.data_type, &got.data_type))
         }
         (declared, got) => declared == got,
     };
@@ -175,9 +176,9 @@ pub(crate) fn check_arguments(function: &str, declared: &[Field], got: &[Field])
 /// Is the result what the job wants?
 pub(crate) fn check_result(function: &str, result: &DataType, wanted: Option<&DataType>) -> Result<(), Problem> {
     match wanted {
-        Some(wanted) if !fits(wanted, result) => Err(Problem::new(format!(
-            "`{function}` gives {result}, the job wants {wanted}: change one of the two"
-        ))),
+        Some(wanted) if !fits(wanted, result) => {
+            Err(Problem::new(format!("`{function}` gives {result}, the job wants {wanted}: change one of the two")))
+        }
         _ => Ok(()),
     }
 }
@@ -194,7 +195,9 @@ pub(crate) fn null_message(function: &str, declared: &[Field], null: NullFound) 
         None => ("?", "?".to_owned()),
     };
     match null.field {
-        None => format!("`{name}` of `{function}` is null, but declared as {data_type}: declare it as Option<…>, or filter such rows out"),
+        None => format!(
+            "`{name}` of `{function}` is null, but declared as {data_type}: declare it as Option<…>, or filter such rows out"
+        ),
         Some(field) => format!(
             "`{field}` inside `{name}` of `{function}` is null, but `{name}` is declared as {data_type}: declare it as Option<…>, or filter such rows out"
         ),
@@ -212,7 +215,9 @@ mod tests {
 
     #[test]
     fn columns_must_have_the_declared_types() {
-        let check = |declared: &[&str], got: &[&str]| check_arguments("f", &fields(declared), &fields(got)).map_err(|problem| problem.message);
+        let check = |declared: &[&str], got: &[&str]| {
+            check_arguments("f", &fields(declared), &fields(got)).map_err(|problem| problem.message)
+        };
         assert_eq!(check(&["int64?"], &["int64"]), Ok(()));
         assert_eq!(check(&["int64"], &["int64?"]), Ok(()));
         assert_eq!(check(&["list<int64?>"], &["list<int64>?"]), Ok(()));
@@ -224,7 +229,8 @@ mod tests {
         assert!(check(&["struct<a: int8>"], &["struct<b: int8>"]).is_err());
         assert_eq!(
             check(&["utf8", "bool?"], &["utf8"]),
-            Err("`f` takes 2 arguments (x: utf8, x: bool?), got 1 (x: utf8): bind one column to each argument".to_owned())
+            Err("`f` takes 2 arguments (x: utf8, x: bool?), got 1 (x: utf8): bind one column to each argument"
+                .to_owned())
         );
     }
 }

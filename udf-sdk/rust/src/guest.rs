@@ -54,7 +54,8 @@ struct Global<T>(UnsafeCell<T>);
 // SAFETY: a component has one thread.
 unsafe impl<T> Sync for Global<T> {}
 
-static GUEST: Global<Guest> = Global(UnsafeCell::new(Guest { instance: None, frame: (std::ptr::null(), 0), answer: [0; 5] }));
+static GUEST: Global<Guest> =
+    Global(UnsafeCell::new(Guest { instance: None, frame: (std::ptr::null(), 0), answer: [0; 5] }));
 static INPUT: Global<Input> = Global(UnsafeCell::new(Input { memory: std::ptr::null_mut(), capacity: 0 }));
 
 /// # Safety
@@ -227,7 +228,8 @@ fn parse(text: &str) -> Result<DataType, Problem> {
 unsafe fn take_binding(raw: RawBinding) -> Result<Binding, Problem> {
     // SAFETY: the caller's promise.
     unsafe {
-        let access = |raw: RawAccess| (raw.name.take_text(), if raw.access == 0 { Access::Column } else { Access::Call });
+        let access =
+            |raw: RawAccess| (raw.name.take_text(), if raw.access == 0 { Access::Column } else { Access::Call });
         Ok(Binding {
             function: raw.function.take_text(),
             arguments: take_fields(raw.arguments)?,
@@ -289,7 +291,10 @@ fn answer<T>(guest: &mut Guest, answer: Result<Vec<T>, Problem>) -> *const u8 {
 unsafe fn enter() -> &'static mut Guest {
     std::panic::set_hook(Box::new(|panic| {
         let location = panic.location().map(|at| format!("{}:{}:{}", at.file(), at.line(), at.column()));
-        crate::host::panicked(panic.payload_as_str().unwrap_or("a panic without a text"), &location.unwrap_or_default());
+        crate::host::panicked(
+            panic.payload_as_str().unwrap_or("a panic without a text"),
+            &location.unwrap_or_default(),
+        );
     }));
     INSIDE.store(true, Relaxed);
     // SAFETY: the caller's promise.

@@ -36,7 +36,15 @@ mod imported {
         #[link_name = "get-many"]
         fn import_get_many(state: u32, keys: *const u32, count: usize, answer: *mut Pair);
         #[link_name = "put-many"]
-        fn import_put_many(state: u32, keys: *const u32, count: usize, ends: *const u32, end_count: usize, values: *const u8, length: usize);
+        fn import_put_many(
+            state: u32,
+            keys: *const u32,
+            count: usize,
+            ends: *const u32,
+            end_count: usize,
+            values: *const u8,
+            length: usize,
+        );
     }
 
     /// `option<list<u8>>` as the canonical ABI lays it out.
@@ -92,7 +100,9 @@ mod imported {
 
     pub fn state_put_many(state: u32, keys: &[u32], ends: &[u32], values: &[u8]) {
         // SAFETY: the host only reads the lists.
-        unsafe { import_put_many(state, keys.as_ptr(), keys.len(), ends.as_ptr(), ends.len(), values.as_ptr(), values.len()) }
+        unsafe {
+            import_put_many(state, keys.as_ptr(), keys.len(), ends.as_ptr(), ends.len(), values.as_ptr(), values.len())
+        }
     }
 }
 

@@ -50,7 +50,11 @@ impl Instance {
         for binding in &setup.bindings {
             let Some(entry) = entries.iter().find(|entry| (entry.describe)().name == binding.function) else {
                 let names: Vec<String> = entries.iter().map(|entry| (entry.describe)().name).collect();
-                return Err(Problem::new(format!("there is no function `{}`; the UDF has {}", binding.function, names.join(", "))));
+                return Err(Problem::new(format!(
+                    "there is no function `{}`; the UDF has {}",
+                    binding.function,
+                    names.join(", ")
+                )));
             };
             let context = OpenContext {
                 function: &binding.function,

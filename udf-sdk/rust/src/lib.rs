@@ -72,8 +72,8 @@ pub type Result<T = (), E = Error> = std::result::Result<T, E>;
 /// Everything that a file of UDFs needs.
 pub mod prelude {
     pub use crate::{
-        Aggregate, BinaryColumn, Column, Context, Date, Decimal, OpenContext, Process, Result, Row, RowKind, States, Time, Timestamp,
-        Utf8Column, ValueState, export, log, udf,
+        Aggregate, BinaryColumn, Column, Context, Date, Decimal, OpenContext, Process, Result, Row, RowKind, States,
+        Time, Timestamp, Utf8Column, ValueState, export, log, udf,
     };
 }
 
@@ -163,6 +163,12 @@ pub mod __private {
     pub use crate::row::{Input, argument, field_of, may_miss, missing};
     pub use crate::state::AnyState;
     pub use crate::value::{
-        Codec, CodecError, ColumnWriter, FromColumn, ListItem, NonNull, NullFound, Nulls, Reader, ToColumn, Typed, Validity, field,
+        Codec, CodecError, ColumnWriter, FromColumn, ListItem, NonNull, NullFound, Nulls, Reader, ToColumn, Typed,
+        Validity, field,
     };
 }
+
+/// The examples of README.md are tests too.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

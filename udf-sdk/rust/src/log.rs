@@ -6,7 +6,9 @@
 
 pub use crate::host::Level;
 #[doc(inline)]
-pub use crate::{__log_debug as debug, __log_error as error, __log_info as info, __log_trace as trace, __log_warn as warn};
+pub use crate::{
+    __log_debug as debug, __log_error as error, __log_info as info, __log_trace as trace, __log_warn as warn,
+};
 
 /// Writes a line.
 pub fn line(level: Level, message: std::fmt::Arguments<'_>) {

@@ -112,7 +112,8 @@ impl<T: Value + NonNull> ValueState<T> {
 
     #[cold]
     fn fetch(&mut self, key: usize) {
-        let value = host::state_get(self.index, key as u32).map(|bytes| decode_value(&bytes).expect("a stored value has the state's type"));
+        let value = host::state_get(self.index, key as u32)
+            .map(|bytes| decode_value(&bytes).expect("a stored value has the state's type"));
         self.entries[key] = Entry { value, written: false, fetched: true };
     }
 
@@ -151,7 +152,11 @@ impl<T: Value + NonNull> ValueState<T> {
                 true => None,
                 // SAFETY: the column was opened with `keys` rows.
                 false => Some(unsafe { T::get(&reader, key) }.map_err(|null| {
-                    FrameError(format!("state {} of key {key} has a null {}, which its type does not allow", self.index, null.field.unwrap_or("value")))
+                    FrameError(format!(
+                        "state {} of key {key} has a null {}, which its type does not allow",
+                        self.index,
+                        null.field.unwrap_or("value")
+                    ))
                 })?),
             };
             self.entries.push(Entry { value, written: false, fetched: true });
@@ -170,7 +175,9 @@ impl<T: Value + NonNull> ValueState<T> {
             let (absent, end) = (end & ABSENT != 0, (end & !ABSENT) as usize);
             let value = match bytes.get(start..end) {
                 _ if absent => None,
-                Some(bytes) => Some(decode_value(bytes).map_err(|error| FrameError(format!("state {}: {error}", self.index)))?),
+                Some(bytes) => {
+                    Some(decode_value(bytes).map_err(|error| FrameError(format!("state {}: {error}", self.index)))?)
+                }
                 None => return Err(FrameError(format!("get-many says {start} to {end} of {} bytes", bytes.len()))),
             };
             start = end;
@@ -204,7 +211,8 @@ impl<T: Value + NonNull> ValueState<T> {
             if let Some(value) = &entry.value {
                 value.encode(&mut bytes);
             }
-            let end = i32::try_from(bytes.len()).expect("the states of one bundle stay below 2 GiB: set a smaller bundle.size");
+            let end = i32::try_from(bytes.len())
+                .expect("the states of one bundle stay below 2 GiB: set a smaller bundle.size");
             ends.push(end as u32 | if entry.value.is_none() { ABSENT } else { 0 });
         }
         if !keys.is_empty() {
@@ -288,7 +296,11 @@ impl<T: Value> Folded<T> {
 }
 
 /// Reads a column of a type made nullable.
-pub(crate) fn read_nullable<T: Value>(slots: &mut Slots<'_>, rows: usize, values: &mut Vec<Option<T>>) -> Result<(), FrameError> {
+pub(crate) fn read_nullable<T: Value>(
+    slots: &mut Slots<'_>,
+    rows: usize,
+    values: &mut Vec<Option<T>>,
+) -> Result<(), FrameError> {
     let reader = T::open(slots, rows)?;
     values.clear();
     values.reserve(rows);
@@ -297,7 +309,10 @@ pub(crate) fn read_nullable<T: Value>(slots: &mut Slots<'_>, rows: usize, values
             true => None,
             // SAFETY: the column was opened with `rows` rows.
             false => Some(unsafe { T::get(&reader, row) }.map_err(|null| {
-                FrameError(format!("state value {row} has a null {}, which its type does not allow", null.field.unwrap_or("value")))
+                FrameError(format!(
+                    "state value {row} has a null {}, which its type does not allow",
+                    null.field.unwrap_or("value")
+                ))
             })?),
         });
     }
@@ -305,18 +320,30 @@ pub(crate) fn read_nullable<T: Value>(slots: &mut Slots<'_>, rows: usize, values
 }
 
 /// The states as the job wants them reached.
-pub(crate) fn bind_states(declared: Vec<StateDeclaration>, binding: &Binding, context: &OpenContext<'_>) -> Result<Vec<StateDeclaration>, Problem> {
+pub(crate) fn bind_states(
+    declared: Vec<StateDeclaration>,
+    binding: &Binding,
+    context: &OpenContext<'_>,
+) -> Result<Vec<StateDeclaration>, Problem> {
     let mut states = declared;
     if !states.is_empty() && binding.key.is_empty() {
         let names: Vec<&str> = states.iter().map(|state| state.name.as_str()).collect();
-        return Err(Problem::new(format!("`{}` has state per key ({}), but the operator has no key: give it a `key`", context.function, names.join(", "))));
+        return Err(Problem::new(format!(
+            "`{}` has state per key ({}), but the operator has no key: give it a `key`",
+            context.function,
+            names.join(", ")
+        )));
     }
     for (name, access) in &binding.access {
         match states.iter_mut().find(|state| state.name == *name) {
             Some(state) => state.access = *access,
             None => {
                 let had: Vec<&str> = states.iter().map(|state| state.name.as_str()).collect();
-                let message = format!("`{}` has no state `{name}`; it has {}", context.function, if had.is_empty() { "none".to_owned() } else { had.join(", ") });
+                let message = format!(
+                    "`{}` has no state `{name}`; it has {}",
+                    context.function,
+                    if had.is_empty() { "none".to_owned() } else { had.join(", ") }
+                );
                 return Err(Problem::new(message));
             }
         }
@@ -325,10 +352,19 @@ pub(crate) fn bind_states(declared: Vec<StateDeclaration>, binding: &Binding, co
 }
 
 /// The one state of an aggregate or a reduce, which always travels with the bundle.
-pub(crate) fn bind_folded<T: Value>(name: &str, binding: &Binding, context: &OpenContext<'_>) -> Result<Vec<StateDeclaration>, Problem> {
+pub(crate) fn bind_folded<T: Value>(
+    name: &str,
+    binding: &Binding,
+    context: &OpenContext<'_>,
+) -> Result<Vec<StateDeclaration>, Problem> {
     let data_type = T::data_type();
-    if let Some((asked, Access::Call)) = binding.access.iter().find(|(asked, access)| asked == name && *access == Access::Call) {
-        return Err(Problem::new(format!("state `{asked}` of `{}` always travels with the bundle: leave its access at `column`", context.function)));
+    if let Some((asked, Access::Call)) =
+        binding.access.iter().find(|(asked, access)| asked == name && *access == Access::Call)
+    {
+        return Err(Problem::new(format!(
+            "state `{asked}` of `{}` always travels with the bundle: leave its access at `column`",
+            context.function
+        )));
     }
     if let Some((asked, _)) = binding.access.iter().find(|(asked, _)| asked != name) {
         return Err(Problem::new(format!("`{}` has no state `{asked}`; it has {name}", context.function)));

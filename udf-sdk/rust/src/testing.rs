@@ -63,7 +63,8 @@ impl<O> Outcome<O> {
 
     /// The value or the error of each row, for kinds that give one for each.
     pub fn results(self) -> Vec<Result<O, RowError>> {
-        let mut results: Vec<(usize, Result<O, RowError>)> = self.given.into_iter().map(|(row, value)| (row, Ok(value))).collect();
+        let mut results: Vec<(usize, Result<O, RowError>)> =
+            self.given.into_iter().map(|(row, value)| (row, Ok(value))).collect();
         results.extend(self.errors.into_iter().map(|error| (error.row, Err(error))));
         results.sort_by_key(|(row, _)| *row);
         results.into_iter().map(|(_, result)| result).collect()
@@ -128,8 +129,10 @@ impl<F: Function> Harness<F> {
 
     fn keyed_by<K>(key: Vec<Field>) -> Builder<F, K> {
         let description = F::describe();
-        let binding = Binding { function: description.name, arguments: description.arguments, key, ..Binding::default() };
-        let setup = Setup { job: "test".to_owned(), operator: binding.function.clone(), parallelism: 1, ..Setup::default() };
+        let binding =
+            Binding { function: description.name, arguments: description.arguments, key, ..Binding::default() };
+        let setup =
+            Setup { job: "test".to_owned(), operator: binding.function.clone(), parallelism: 1, ..Setup::default() };
         Builder { setup, binding, function: PhantomData }
     }
 }
@@ -242,7 +245,10 @@ impl<F: Function, K: Value> Harness<F, K> {
     ///
     /// # Panics
     /// The function panics, or the frames are broken.
-    pub fn process<'e>(&'e mut self, rows: impl IntoIterator<Item = impl Into<Feed<K, F::Input<'static>>>>) -> Outcome<F::Output<'e>> {
+    pub fn process<'e>(
+        &'e mut self,
+        rows: impl IntoIterator<Item = impl Into<Feed<K, F::Input<'static>>>>,
+    ) -> Outcome<F::Output<'e>> {
         self.feed(Operation::Process, rows)
     }
 
@@ -250,7 +256,10 @@ impl<F: Function, K: Value> Harness<F, K> {
     ///
     /// # Panics
     /// As [`Harness::process`].
-    pub fn accumulate(&mut self, rows: impl IntoIterator<Item = impl Into<Feed<K, F::Input<'static>>>>) -> Vec<RowError> {
+    pub fn accumulate(
+        &mut self,
+        rows: impl IntoIterator<Item = impl Into<Feed<K, F::Input<'static>>>>,
+    ) -> Vec<RowError> {
         self.feed(Operation::Accumulate, rows).errors
     }
 
@@ -313,7 +322,11 @@ impl<F: Function, K: Value> Harness<F, K> {
         index
     }
 
-    fn feed<'e>(&'e mut self, operation: Operation, rows: impl IntoIterator<Item = impl Into<Feed<K, F::Input<'static>>>>) -> Outcome<F::Output<'e>> {
+    fn feed<'e>(
+        &'e mut self,
+        operation: Operation,
+        rows: impl IntoIterator<Item = impl Into<Feed<K, F::Input<'static>>>>,
+    ) -> Outcome<F::Output<'e>> {
         let mut bundle = Rows::default();
         let mut writers = <F::Input<'static> as Input<'static>>::writers();
         for row in rows {
@@ -349,7 +362,8 @@ impl<F: Function, K> Harness<F, K> {
         let Self { frames, loaded, states, .. } = self;
         let mut outcome = Outcome { given: Vec::new(), errors: Vec::new(), portions: frames.len() };
         for frame in frames.iter() {
-            decode_into::<F::Output<'e>>(frame, loaded, states, &rows.keys, &mut outcome).unwrap_or_else(|error| panic!("{error}"));
+            decode_into::<F::Output<'e>>(frame, loaded, states, &rows.keys, &mut outcome)
+                .unwrap_or_else(|error| panic!("{error}"));
         }
         let failed: Vec<usize> = outcome.errors.iter().map(|error| error.row).collect();
         outcome.given.retain(|(row, _)| !failed.contains(row));
@@ -358,7 +372,8 @@ impl<F: Function, K> Harness<F, K> {
 
     /// The bundle as the host would write it.
     fn encode(&self, operation: Operation, rows: &Rows<F::Writers>) -> Result<Vec<u8>, crate::value::CodecError> {
-        let column_states = || self.loaded.states.iter().enumerate().filter(|(_, state)| state.access == Access::Column);
+        let column_states =
+            || self.loaded.states.iter().enumerate().filter(|(_, state)| state.access == Access::Column);
         let argument_slots: usize = self.description.arguments.iter().map(|field| field.data_type.slots()).sum();
         let state_slots: usize = column_states().map(|(_, state)| state.data_type.slots()).sum();
         let copies = if self.description.kind == Kind::Aggregate { 2 } else { 1 };
@@ -389,7 +404,9 @@ impl<F: Function, K> Harness<F, K> {
         }
         if copies == 2 {
             match operation {
-                Operation::Merge => write_values(&self.loaded.states[0].data_type, rows.sources.iter().map(Option::as_ref), &mut frame)?,
+                Operation::Merge => {
+                    write_values(&self.loaded.states[0].data_type, rows.sources.iter().map(Option::as_ref), &mut frame)?
+                }
                 _ => frame.absent(state_slots),
             }
         }
@@ -459,7 +476,8 @@ fn decode_into<'e, O: FromColumn<'e>>(
     slots.skip(1)?;
     for row in 0..rows {
         // SAFETY: the column was opened with `rows` rows.
-        let value = unsafe { O::get(&reader, row) }.map_err(|null| FrameError(format!("output row {row} has a null {:?}", null.field)))?;
+        let value = unsafe { O::get(&reader, row) }
+            .map_err(|null| FrameError(format!("output row {row} has a null {:?}", null.field)))?;
         outcome.given.push((sources.map_or(row, |sources| u32::from_le_bytes(sources[row]) as usize), value));
     }
     for (index, state) in loaded.states.iter().enumerate().filter(|(_, state)| state.access == Access::Column) {
@@ -467,7 +485,9 @@ fn decode_into<'e, O: FromColumn<'e>>(
         slots.skip(state.data_type.slots())?;
         let Some(written) = slots.bits(keys.len())? else { continue };
         let values = datum::read(&state.data_type, &mut column, keys.len())?;
-        for (at, (key, value)) in keys.iter().zip(values).enumerate().filter(|(at, _)| written[at / 8] & (1 << (at % 8)) != 0) {
+        for (at, (key, value)) in
+            keys.iter().zip(values).enumerate().filter(|(at, _)| written[at / 8] & (1 << (at % 8)) != 0)
+        {
             debug_assert!(at < keys.len());
             if value == datum::Datum::Null {
                 states[index].remove(key);
@@ -499,4 +519,3 @@ fn read_errors(slots: &mut Slots<'_>, errors: &mut Vec<RowError>) -> Result<(), 
     errors.extend(all.map(|((row, kind), message)| RowError { row: u32::from_le_bytes(*row) as usize, kind, message }));
     Ok(())
 }
-

@@ -200,7 +200,7 @@ impl Nulls {
             let start = out.len();
             out.extend_from_slice(&self.bits);
             out.resize(start + bytes, 0xff);
-            if rows % 8 != 0
+            if !rows.is_multiple_of(8)
                 && let Some(last) = out.last_mut()
             {
                 *last &= 0xff >> (8 - rows % 8);

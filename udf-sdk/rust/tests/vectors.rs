@@ -260,7 +260,8 @@ fn bundles_mean_what_the_vectors_say() {
         let meaning = &vector["meaning"];
         let frame = bytes(vector);
         let bundle = Bundle::open(&frame).expect("a bundle");
-        let operation = [Operation::Process, Operation::Accumulate, Operation::Retract, Operation::Merge, Operation::Result];
+        let operation =
+            [Operation::Process, Operation::Accumulate, Operation::Retract, Operation::Merge, Operation::Result];
         assert_eq!(bundle.operation, operation[meaning["operation"].as_u64().expect("a number") as usize]);
         let header = [
             ("function", json!(bundle.function)),
@@ -283,7 +284,8 @@ fn bundles_mean_what_the_vectors_say() {
 }
 
 fn check_output<T: Value + Meaning>(vector: &Json) {
-    let output: Vec<T> = vector["meaning"]["output"].as_array().expect("an output").iter().map(Meaning::from_json).collect();
+    let output: Vec<T> =
+        vector["meaning"]["output"].as_array().expect("an output").iter().map(Meaning::from_json).collect();
     let mut writer = T::Writer::default();
     T::push_all(&output, &mut writer);
     let one_by_one = {
@@ -361,6 +363,7 @@ fn sorted_maps_are_read_too() {
     frame.begin(BUNDLE_MAGIC, 7);
     writer.write(&mut frame);
     let frame = frame.finish().to_vec();
-    let maps: Vec<BTreeMap<String, Option<i64>>> = read_column(&mut Slots::open(&frame, BUNDLE_MAGIC).expect("a frame"), 1);
+    let maps: Vec<BTreeMap<String, Option<i64>>> =
+        read_column(&mut Slots::open(&frame, BUNDLE_MAGIC).expect("a frame"), 1);
     assert_eq!(maps, [BTreeMap::from([("a".to_owned(), None), ("b".to_owned(), Some(2))])]);
 }

@@ -40,14 +40,26 @@ export!(Distance);
 fn airports(text: &str) -> Result<HashMap<String, Place>> {
     let mut lines = csv::records(text);
     let header = lines.next().ok_or("airports.csv is empty")?;
-    let column = |name: &str| header.iter().position(|had| had == name).ok_or_else(|| format!("airports.csv has no column `{name}`: it has {}", header.join(", ")));
+    let column = |name: &str| {
+        header
+            .iter()
+            .position(|had| had == name)
+            .ok_or_else(|| format!("airports.csv has no column `{name}`: it has {}", header.join(", ")))
+    };
     let (faa, lat, lon) = (column("faa")?, column("lat")?, column("lon")?);
     let mut airports = HashMap::new();
     for (at, record) in lines.enumerate() {
-        let field = |column: usize| record.get(column).ok_or_else(|| format!("airports.csv: record {} has {} fields, {} wanted", at + 1, record.len(), header.len()));
+        let field = |column: usize| {
+            record.get(column).ok_or_else(|| {
+                format!("airports.csv: record {} has {} fields, {} wanted", at + 1, record.len(), header.len())
+            })
+        };
         let degrees = |column: usize| -> Result<f64> {
             let text = field(column)?;
-            Ok(text.parse::<f64>().map_err(|_| format!("airports.csv: record {}: `{text}` is not a number of degrees", at + 1))?.to_radians())
+            Ok(text
+                .parse::<f64>()
+                .map_err(|_| format!("airports.csv: record {}: `{text}` is not a number of degrees", at + 1))?
+                .to_radians())
         };
         airports.insert(field(faa)?.clone(), Place { lat: degrees(lat)?, lon: degrees(lon)? });
     }

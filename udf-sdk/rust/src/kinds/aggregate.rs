@@ -6,7 +6,8 @@ use crate::data_type::{DataType, Field};
 use crate::effects::{Effects, Output};
 use crate::frame::{Bundle, FrameError, Operation, Status};
 use crate::function::{
-    Access, Binding, Bound, Description, Kind, Meta, Problem, Runner, StateDeclaration, check_arguments, check_result, null_message,
+    Access, Binding, Bound, Description, Kind, Meta, Problem, Runner, StateDeclaration, check_arguments, check_result,
+    null_message,
 };
 use crate::row::Input;
 use crate::state::{Folded, bind_folded, loaded, read_nullable};
@@ -53,7 +54,11 @@ pub fn describe<A: Aggregate>(meta: Meta) -> Description {
         kind: Kind::Aggregate,
         arguments: fields::<A>(),
         result: A::Output::data_type(),
-        states: vec![StateDeclaration { name: STATE.to_owned(), data_type: A::Accumulator::data_type(), access: Access::Column }],
+        states: vec![StateDeclaration {
+            name: STATE.to_owned(),
+            data_type: A::Accumulator::data_type(),
+            access: Access::Column,
+        }],
         deterministic: meta.deterministic,
         documentation: meta.documentation.to_owned(),
     }
@@ -98,8 +103,12 @@ impl<A: Aggregate> Runner for AggregateRunner<A> {
     fn run(&mut self, mut bundle: Bundle<'_>, effects: &mut Effects) -> Result<(), FrameError> {
         self.writer.truncate(0);
         match bundle.operation {
-            Operation::Accumulate => self.fold(&mut bundle, effects, |udf, accumulator, input| udf.accumulate(accumulator, input))?,
-            Operation::Retract => self.fold(&mut bundle, effects, |udf, accumulator, input| udf.retract(accumulator, input))?,
+            Operation::Accumulate => {
+                self.fold(&mut bundle, effects, |udf, accumulator, input| udf.accumulate(accumulator, input))?
+            }
+            Operation::Retract => {
+                self.fold(&mut bundle, effects, |udf, accumulator, input| udf.retract(accumulator, input))?
+            }
             Operation::Merge => self.merge(&mut bundle, effects)?,
             Operation::Result => self.result(&mut bundle, effects)?,
             Operation::Process => {
@@ -139,7 +148,13 @@ impl<A: Aggregate> AggregateRunner<A> {
 
     /// Changes a key's accumulator, or leaves it as it was if that fails.
     #[inline]
-    fn step(&mut self, key: usize, row: usize, effects: &mut Effects, change: impl FnOnce(&A, &mut A::Accumulator) -> crate::Result) {
+    fn step(
+        &mut self,
+        key: usize,
+        row: usize,
+        effects: &mut Effects,
+        change: impl FnOnce(&A, &mut A::Accumulator) -> crate::Result,
+    ) {
         let slot = &mut self.state.values[key];
         let before = slot.clone();
         match change(&self.udf, slot.get_or_insert_default()) {

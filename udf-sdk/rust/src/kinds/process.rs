@@ -6,7 +6,9 @@ use crate::context::{Context, OpenContext, RowKind};
 use crate::data_type::{DataType, Field};
 use crate::effects::{Effects, MORE_BYTES, Output};
 use crate::frame::{Bundle, FrameError, Status};
-use crate::function::{Binding, Bound, Description, Kind, Meta, Problem, Runner, check_arguments, check_result, null_message};
+use crate::function::{
+    Binding, Bound, Description, Kind, Meta, Problem, Runner, check_arguments, check_result, null_message,
+};
 use crate::row::Input;
 use crate::state::{States, bind_states, loaded};
 use crate::value::{ColumnWriter, ToColumn, Typed, Value};
@@ -131,7 +133,10 @@ impl<P: Process> ProcessRunner<P> {
                 keys,
                 key_fields: &self.key,
                 key_slots: &beside.key_slots,
-                event_time: beside.event_times.map(|times| i64::from_le_bytes(times[row])).filter(|time| *time != i64::MIN),
+                event_time: beside
+                    .event_times
+                    .map(|times| i64::from_le_bytes(times[row]))
+                    .filter(|time| *time != i64::MIN),
                 row_kind: beside.row_kinds.map_or(RowKind::Insert, |kinds| RowKind::from_byte(kinds[row][0])),
                 watermark: bundle.watermark,
                 processing_time: bundle.processing_time,

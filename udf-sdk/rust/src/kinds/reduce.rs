@@ -6,7 +6,8 @@ use crate::data_type::{DataType, Field};
 use crate::effects::{Effects, Output};
 use crate::frame::{Bundle, FrameError, Status};
 use crate::function::{
-    Access, Binding, Bound, Description, Kind, Meta, Problem, Runner, StateDeclaration, check_arguments, check_result, null_message,
+    Access, Binding, Bound, Description, Kind, Meta, Problem, Runner, StateDeclaration, check_arguments, check_result,
+    null_message,
 };
 use crate::row::field_of;
 use crate::state::{Folded, bind_folded, loaded};
@@ -31,7 +32,11 @@ pub fn describe<F: Reduce>() -> Description {
         kind: Kind::Reduce,
         arguments: vec![field_of::<F::Item>("value")],
         result: F::Item::data_type(),
-        states: vec![StateDeclaration { name: STATE.to_owned(), data_type: F::Item::data_type(), access: Access::Column }],
+        states: vec![StateDeclaration {
+            name: STATE.to_owned(),
+            data_type: F::Item::data_type(),
+            access: Access::Column,
+        }],
         deterministic: F::META.deterministic,
         documentation: F::META.documentation.to_owned(),
     }
@@ -84,7 +89,11 @@ impl<F: Reduce> Runner for ReduceRunner<F> {
             }
         }
         let (writer, reduced) = (&self.writer, &mut self.reduced);
-        effects.finish(Output { status: Status::Done, sources: None, rows }, |frame| writer.write(frame), |frame| reduced.store(frame));
+        effects.finish(
+            Output { status: Status::Done, sources: None, rows },
+            |frame| writer.write(frame),
+            |frame| reduced.store(frame),
+        );
         Ok(())
     }
 }

@@ -4,7 +4,9 @@ use crate::context::OpenContext;
 use crate::data_type::Field;
 use crate::effects::{Effects, MORE_BYTES, Output};
 use crate::frame::{Bundle, FrameError, Status};
-use crate::function::{Binding, Bound, Description, Kind, Meta, Problem, Runner, check_arguments, check_result, null_message};
+use crate::function::{
+    Binding, Bound, Description, Kind, Meta, Problem, Runner, check_arguments, check_result, null_message,
+};
 use crate::row::Input;
 use crate::state::loaded;
 use crate::value::{ColumnWriter, ToColumn, Typed};
@@ -106,7 +108,12 @@ impl<F: Table> TableRunner<F> {
 }
 
 /// Takes rows until there are no more or they are enough for one answer; true = there may be more.
-fn drain<T: ToColumn>(items: &mut (impl Iterator<Item = T> + ?Sized), row: usize, writer: &mut T::Writer, sources: &mut Vec<[u8; 4]>) -> bool {
+fn drain<T: ToColumn>(
+    items: &mut (impl Iterator<Item = T> + ?Sized),
+    row: usize,
+    writer: &mut T::Writer,
+    sources: &mut Vec<[u8; 4]>,
+) -> bool {
     let source = (row as u32).to_le_bytes();
     for item in items {
         item.push_to(writer);

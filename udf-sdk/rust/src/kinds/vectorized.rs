@@ -5,7 +5,9 @@ use crate::context::OpenContext;
 use crate::data_type::Field;
 use crate::effects::{Effects, Output};
 use crate::frame::{Bundle, FrameError, Status};
-use crate::function::{Binding, Bound, Description, Kind, Meta, Problem, Runner, binds_null, check_arguments, check_result};
+use crate::function::{
+    Binding, Bound, Description, Kind, Meta, Problem, Runner, binds_null, check_arguments, check_result,
+};
 use crate::row::Input;
 use crate::state::loaded;
 use crate::value::{ColumnWriter, ToColumn, Typed};
@@ -74,7 +76,10 @@ impl<F: Vectorized> VectorizedRunner<F> {
         match self.udf.call(columns) {
             Ok(values) => {
                 let (name, got) = (F::META.name, values.len());
-                assert!(got == rows, "`{name}` gave {got} values for {rows} rows: a vectorized UDF gives one for each row");
+                assert!(
+                    got == rows,
+                    "`{name}` gave {got} values for {rows} rows: a vectorized UDF gives one for each row"
+                );
                 F::Item::push_all(&values, &mut self.writer);
             }
             Err(message) => {

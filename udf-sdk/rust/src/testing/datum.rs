@@ -65,11 +65,13 @@ pub(super) fn read(data_type: &DataType, slots: &mut Slots<'_>, rows: usize) -> 
             let ends = offsets(slots, rows)?;
             let (keys, values) = (read(key, slots, ends[rows])?, read(value, slots, ends[rows])?);
             let entries: Vec<(Datum, Datum)> = keys.into_iter().zip(values).collect();
-            let maps = ends.windows(2).map(|end| entries.get(end[0]..end[1]).map(|entries| Datum::Map(entries.to_vec())));
+            let maps =
+                ends.windows(2).map(|end| entries.get(end[0]..end[1]).map(|entries| Datum::Map(entries.to_vec())));
             maps.collect::<Option<_>>().map_or_else(|| short("maps"), Ok)?
         }
         Shape::Struct(fields) => {
-            let columns = fields.iter().map(|field| read(&field.data_type, slots, rows)).collect::<Result<Vec<_>, _>>()?;
+            let columns =
+                fields.iter().map(|field| read(&field.data_type, slots, rows)).collect::<Result<Vec<_>, _>>()?;
             (0..rows).map(|row| Datum::Struct(columns.iter().map(|column| column[row].clone()).collect())).collect()
         }
         fixed => {
@@ -121,25 +123,34 @@ pub(super) fn write(data_type: &DataType, values: &[&Datum], frame: &mut FrameWr
             frame.slot(&values.iter().flat_map(|value| bytes(value)).collect::<Vec<u8>>());
         }
         Shape::List(item) => {
-            let items: Vec<&[Datum]> = values.iter().map(|value| if let Datum::List(items) = value { items.as_slice() } else { &[] }).collect();
+            let items: Vec<&[Datum]> = values
+                .iter()
+                .map(|value| if let Datum::List(items) = value { items.as_slice() } else { &[] })
+                .collect();
             write_ends(items.iter().map(|items| items.len()), frame);
             write(item, &items.into_iter().flatten().collect::<Vec<_>>(), frame);
         }
         Shape::Map(key, value) => {
-            let maps: Vec<&[(Datum, Datum)]> = values.iter().map(|map| if let Datum::Map(entries) = map { entries.as_slice() } else { &[] }).collect();
+            let maps: Vec<&[(Datum, Datum)]> =
+                values.iter().map(|map| if let Datum::Map(entries) = map { entries.as_slice() } else { &[] }).collect();
             write_ends(maps.iter().map(|entries| entries.len()), frame);
             write(key, &maps.iter().copied().flatten().map(|entry| &entry.0).collect::<Vec<_>>(), frame);
             write(value, &maps.iter().copied().flatten().map(|entry| &entry.1).collect::<Vec<_>>(), frame);
         }
         Shape::Struct(fields) => {
             for (at, field) in fields.iter().enumerate() {
-                let column: Vec<&Datum> = values.iter().map(|value| if let Datum::Struct(fields) = value { &fields[at] } else { &Datum::Null }).collect();
+                let column: Vec<&Datum> = values
+                    .iter()
+                    .map(|value| if let Datum::Struct(fields) = value { &fields[at] } else { &Datum::Null })
+                    .collect();
                 write(&field.data_type, &column, frame);
             }
         }
         fixed => {
             let empty = vec![0; width(fixed)];
-            let bytes = values.iter().flat_map(|value| if let Datum::Fixed(bytes) = value { bytes.clone() } else { empty.clone() });
+            let bytes = values
+                .iter()
+                .flat_map(|value| if let Datum::Fixed(bytes) = value { bytes.clone() } else { empty.clone() });
             frame.slot(&bytes.collect::<Vec<u8>>());
         }
     }
@@ -191,7 +202,9 @@ pub(super) fn decode(data_type: &DataType, bytes: &mut &[u8]) -> Result<Datum, C
             let count = CodecError::count(bytes)?;
             Datum::Map((0..count).map(|_| Ok((decode(key, bytes)?, decode(value, bytes)?))).collect::<Result<_, _>>()?)
         }
-        Shape::Struct(fields) => Datum::Struct(fields.iter().map(|field| decode(&field.data_type, bytes)).collect::<Result<_, _>>()?),
+        Shape::Struct(fields) => {
+            Datum::Struct(fields.iter().map(|field| decode(&field.data_type, bytes)).collect::<Result<_, _>>()?)
+        }
         fixed => {
             let wanted = width(fixed);
             let (value, rest) = bytes.split_at_checked(wanted).ok_or(CodecError::Short { wanted, got: bytes.len() })?;

@@ -4,7 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::fixed::fixed_column;
-use super::{Codec, CodecError, Fixed, FixedReader, FixedWriter, FromColumn, ListItem, NonNull, NullFound, ToColumn, Typed};
+use super::{
+    Codec, CodecError, Fixed, FixedReader, FixedWriter, FromColumn, ListItem, NonNull, NullFound, ToColumn, Typed,
+};
 use crate::data_type::{DataType, Shape};
 use crate::frame::{FrameError, Slots};
 
@@ -139,12 +141,18 @@ mod tests {
 
     #[test]
     fn text_and_back() {
-        for (text, shown) in [("1.5", "1.50"), ("-0.005", "-0.01"), ("7", "7.00"), (".25", "0.25"), ("+3.", "3.00"), ("-0.004", "0.00")] {
+        for (text, shown) in
+            [("1.5", "1.50"), ("-0.005", "-0.01"), ("7", "7.00"), (".25", "0.25"), ("+3.", "3.00"), ("-0.004", "0.00")]
+        {
             assert_eq!(text.parse::<Decimal<5, 2>>().expect(text).to_string(), shown);
         }
         assert_eq!("1000".parse::<Decimal<5, 2>>(), Err(DecimalError::TooLarge { precision: 5, scale: 2 }));
         assert_eq!("999.995".parse::<Decimal<5, 2>>(), Err(DecimalError::TooLarge { precision: 5, scale: 2 }));
-        assert!("".parse::<Decimal<5, 2>>().is_err() && "1e5".parse::<Decimal<5, 2>>().is_err() && "--1".parse::<Decimal<5, 2>>().is_err());
+        assert!(
+            "".parse::<Decimal<5, 2>>().is_err()
+                && "1e5".parse::<Decimal<5, 2>>().is_err()
+                && "--1".parse::<Decimal<5, 2>>().is_err()
+        );
     }
 
     #[test]

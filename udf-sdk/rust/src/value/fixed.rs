@@ -1,6 +1,8 @@
 //! Types of a fixed width, and `bool`, which is a bit.
 
-use super::{Codec, CodecError, ColumnWriter, FromColumn, ListItem, NonNull, NullFound, Nulls, Reader, ToColumn, Typed, Validity};
+use super::{
+    Codec, CodecError, ColumnWriter, FromColumn, ListItem, NonNull, NullFound, Nulls, Reader, ToColumn, Typed, Validity,
+};
 use crate::data_type::{DataType, Shape};
 use crate::frame::{FrameError, FrameWriter, Slots, broken};
 
@@ -211,7 +213,7 @@ pub struct BitWriter {
 impl BitWriter {
     #[inline(always)]
     fn push(&mut self, value: bool) {
-        if self.rows % 8 == 0 {
+        if self.rows.is_multiple_of(8) {
             self.bits.push(0);
         }
         self.bits[self.rows / 8] |= u8::from(value) << (self.rows % 8);
@@ -238,7 +240,7 @@ impl ColumnWriter for BitWriter {
         self.rows = len;
         self.nulls.truncate(len);
         self.bits.truncate(len.div_ceil(8));
-        if len % 8 != 0 {
+        if !len.is_multiple_of(8) {
             self.bits[len / 8] &= 0xff >> (8 - len % 8);
         }
     }

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::text::Offsets;
-use super::{Codec, CodecError, ColumnWriter, FromColumn, ListItem, NonNull, NullFound, Nulls, Reader, ToColumn, Typed, Validity, field};
+use super::{
+    Codec, CodecError, ColumnWriter, FromColumn, ListItem, NonNull, NullFound, Nulls, Reader, ToColumn, Typed,
+    Validity, field,
+};
 use crate::data_type::{DataType, Shape};
 use crate::frame::{FrameError, FrameWriter, Slots};
 
@@ -45,7 +48,8 @@ pub struct ListWriter<W> {
 
 impl<W: ColumnWriter> ListWriter<W> {
     fn end(&mut self) {
-        let end = i32::try_from(self.items.len()).expect("the lists of one column of a bundle have fewer than 2^31 items: set a smaller bundle.size");
+        let end = i32::try_from(self.items.len())
+            .expect("the lists of one column of a bundle have fewer than 2^31 items: set a smaller bundle.size");
         self.ends.push(end.to_le_bytes());
     }
 }

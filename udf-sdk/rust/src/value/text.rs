@@ -1,6 +1,8 @@
 //! `utf8` and `binary`: borrowed from the frame as `&str` and `&[u8]`, or copied out of it as `String` and `Vec<u8>`.
 
-use super::{Codec, CodecError, ColumnWriter, FromColumn, ListItem, NonNull, NullFound, Nulls, Reader, ToColumn, Typed, Validity};
+use super::{
+    Codec, CodecError, ColumnWriter, FromColumn, ListItem, NonNull, NullFound, Nulls, Reader, ToColumn, Typed, Validity,
+};
 use crate::data_type::{DataType, Shape};
 use crate::frame::{FrameError, FrameWriter, Slots, broken};
 
@@ -108,7 +110,8 @@ impl BytesWriter {
 
     #[inline(always)]
     fn end(&mut self) {
-        let end = i32::try_from(self.data.len()).expect("the texts of one column of a bundle stay below 2 GiB: set a smaller bundle.size");
+        let end = i32::try_from(self.data.len())
+            .expect("the texts of one column of a bundle stay below 2 GiB: set a smaller bundle.size");
         self.ends.push(end.to_le_bytes());
     }
 }
