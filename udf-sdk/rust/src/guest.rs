@@ -305,8 +305,8 @@ unsafe fn enter() -> &'static mut Guest {
 pub fn describe(entries: &[Entry]) -> *const u8 {
     // SAFETY: an export takes it once.
     let guest = unsafe { enter() };
-    let functions = entries.iter().map(|entry| give_function((entry.describe)())).collect();
-    answer(guest, Ok(functions))
+    let functions = crate::instance::descriptions(entries);
+    answer(guest, functions.map(|functions| functions.into_iter().map(give_function).collect()))
 }
 
 /// Export `load-source`.

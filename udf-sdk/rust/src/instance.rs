@@ -19,6 +19,20 @@ impl Entry {
     }
 }
 
+/// All functions of a component, whose names must differ.
+pub fn descriptions(entries: &[Entry]) -> Result<Vec<Description>, Problem> {
+    let descriptions: Vec<Description> = entries.iter().map(|entry| (entry.describe)()).collect();
+    for (at, description) in descriptions.iter().enumerate() {
+        if descriptions[..at].iter().any(|before| before.name == description.name) {
+            let name = &description.name;
+            return Err(Problem::new(format!(
+                "two functions are called `{name}`: give one of them another name by #[udf(name = \"…\")]"
+            )));
+        }
+    }
+    Ok(descriptions)
+}
+
 /// What `load-functions` is told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Setup {
@@ -46,16 +60,14 @@ pub struct Instance {
 impl Instance {
     /// Binds and opens all functions that the setup names.
     pub fn load(entries: &[Entry], setup: &Setup) -> Result<Self, Problem> {
+        let names: Vec<String> = descriptions(entries)?.into_iter().map(|description| description.name).collect();
         let mut instance = Self::default();
         for binding in &setup.bindings {
-            let Some(entry) = entries.iter().find(|entry| (entry.describe)().name == binding.function) else {
-                let names: Vec<String> = entries.iter().map(|entry| (entry.describe)().name).collect();
-                return Err(Problem::new(format!(
-                    "there is no function `{}`; the UDF has {}",
-                    binding.function,
-                    names.join(", ")
-                )));
+            let Some(at) = names.iter().position(|name| *name == binding.function) else {
+                let message = format!("there is no function `{}`; the UDF has {}", binding.function, names.join(", "));
+                return Err(Problem::new(message));
             };
+            let entry = &entries[at];
             let context = OpenContext {
                 function: &binding.function,
                 job: &setup.job,
@@ -104,5 +116,46 @@ impl Instance {
         self.effects.begin(slot.effect_slots);
         step(slot.runner.as_mut(), bundle, &mut self.effects)?;
         Ok(self.effects.bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data_type::{DataType, Shape};
+    use crate::function::Kind;
+
+    fn describe() -> Description {
+        Description {
+            name: "f".to_owned(),
+            kind: Kind::Scalar,
+            arguments: Vec::new(),
+            result: DataType::of(Shape::Bool),
+            states: Vec::new(),
+            deterministic: true,
+            documentation: String::new(),
+        }
+    }
+
+    fn bind(_binding: &Binding, _context: &OpenContext<'_>) -> Result<Bound, Problem> {
+        Err(Problem::new("never opens"))
+    }
+
+    #[test]
+    fn names_are_found_and_differ() {
+        let entry = Entry { describe, bind };
+        let setup = |function: &str| Setup {
+            bindings: vec![Binding { function: function.to_owned(), ..Binding::default() }],
+            ..Setup::default()
+        };
+        let load = |entries: &[Entry], function| {
+            Instance::load(entries, &setup(function)).map(|_| ()).expect_err("fails").message
+        };
+        assert_eq!(load(&[entry], "g"), "there is no function `g`; the UDF has f");
+        assert_eq!(load(&[entry], "f"), "never opens");
+        assert_eq!(
+            load(&[entry, entry], "f"),
+            "two functions are called `f`: give one of them another name by #[udf(name = \"…\")]"
+        );
     }
 }
