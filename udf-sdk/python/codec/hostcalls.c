@@ -18,11 +18,14 @@ void host_panicked(const char *message) {
   import_panicked(message, (uint32_t)strlen(message), location, sizeof location - 1);
 }
 
+/* A list of nothing points to nothing that could be freed. */
+static void *list_at(uint32_t at, uint32_t length) { return length ? (void *)at : NULL; }
+
 int host_get(uint32_t state, uint32_t key, uint8_t **at, uint32_t *length) {
   uint32_t result[3]; /* option: a byte, then the list */
   import_get(state, key, result);
   if (!(uint8_t)result[0]) return 0;
-  *at = (uint8_t *)result[1];
+  *at = list_at(result[1], result[2]);
   *length = result[2];
   return 1;
 }
@@ -37,8 +40,8 @@ void host_get_many(uint32_t state, const uint32_t *keys, uint32_t count, uint32_
     if (end < before || end > result[3]) die("state.get-many answered with ends that do not fit its bytes");
     before = end;
   }
-  *ends = (uint32_t *)result[0];
-  *values = (uint8_t *)result[2];
+  *ends = list_at(result[0], count);
+  *values = list_at(result[2], result[3]);
 }
 
 void host_put(uint32_t state, uint32_t key, const uint8_t *at, uint32_t length, int present) {

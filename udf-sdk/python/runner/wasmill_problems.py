@@ -30,6 +30,11 @@ def _trim(shown):
         shown = shown.__context__
 
 
+def refusal_of(error, program, paths):
+    """Our own refusals say it all; before them stands the user's line that led to them, or the program."""
+    return f"{_place(error, paths) or program + ': '}{error}"
+
+
 def message_of(error, paths):
     """`legs.py:12: NameError: name 'x' is not defined`."""
     kind, text = type(error).__name__, str(error)
@@ -54,7 +59,7 @@ def _place(error, paths):
 
 
 def _hint(name):
-    top = name.split(".")[0]
+    top = name.split(".")[0].lstrip("_")
     if top in _NATIVE:
         return f"{top} is native code, which the sandbox cannot load: use a package in pure Python, or write this UDF in Rust"
     if top in sys.stdlib_module_names:

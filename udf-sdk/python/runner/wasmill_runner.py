@@ -29,19 +29,15 @@ class _Program:
     setup_done = False
 
 
-def _problem(error, hint=""):
+def _problem(error):
     """The Err for an exception. Our own refusals carry their message already; their traceback helps nobody."""
     paths = _Program.sources.paths() if _Program.sources else set()
     try:
         if isinstance(error, (bindings.BindingError, declare.DeclarationError, notation.TypeNotationError)):
-            return Err(control.Problem(_program_name() + str(error), ""))
-        return Err(control.Problem(hint + wasmill_problems.message_of(error, paths), wasmill_problems.traceback_text(error)))
+            return Err(control.Problem(wasmill_problems.refusal_of(error, _Program.sources.program, paths), ""))
+        return Err(control.Problem(wasmill_problems.message_of(error, paths), wasmill_problems.traceback_text(error)))
     except BaseException as second:
         return Err(control.Problem(f"{type(error).__name__}: (and its text could not be made: {type(second).__name__})", ""))
-
-
-def _program_name():
-    return f"{_Program.sources.program}: " if _Program.sources else ""
 
 
 def _refuse(message):

@@ -19,6 +19,8 @@ from wasmtime import component as wc  # noqa: E402
 
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 RUNNER = TARGET / "wasmill" / "python-runner.wasm"
+# Recursion through C takes about 1.8 KiB a level: with this the recursion limit of 1000 comes before the end of the stack.
+STACK_BYTES = 2 << 20
 CONTROL, BUNDLE = "wasmill:udf/control@0.1.0", "wasmill:udf/bundle@0.1.0"
 
 
@@ -45,7 +47,9 @@ def engine():
     """The one engine, and the compiled runner: compiled once, kept beside it."""
     global _engine
     if _engine is None:
-        made = wasmtime.Engine()
+        config = wasmtime.Config()
+        config.max_wasm_stack = STACK_BYTES
+        made = wasmtime.Engine(config)
         wasm = RUNNER.read_bytes()
         cached = RUNNER.with_suffix("." + hashlib.sha256(wasm + importlib.metadata.version("wasmtime").encode()).hexdigest()[:16] + ".cwasm")
         if not cached.exists():
@@ -154,7 +158,7 @@ class Guest:
         states = [{"name": s.name, "type": getattr(s, "data-type"), "access": s.access} for s in loaded.states]
         columns = [s for s in states if s["access"] == "column"]
         arguments = meaning.get("arguments", [])
-        rows = meaning.get("rows", len(arguments[0]) if arguments else 0)
+        rows = meaning["rows"] if "rows" in meaning else len(arguments[0]) if arguments else 0
         keys = meaning.get("keys", 0)
         m = {
             "function": function, "operation": 0, "rows": rows, "keys": keys, "watermark": frames.NO_TIME, "processing_time": 0, "seed": 0,

@@ -4,6 +4,7 @@ import collections.abc
 import dataclasses
 import datetime
 import decimal
+import inspect
 import typing
 
 from .notation import DataType, parse
@@ -102,10 +103,28 @@ def item_of_iterator(annotation):
     return None
 
 
-def hints_of(function):
-    """The annotations of a function, with names resolved. What cannot be resolved is an AnnotationError that names it."""
+def hints_of(function, lenient=False):
+    """The annotations of a function, with names resolved. One that cannot be resolved is an AnnotationError that names it, or
+    is left out: a method may be annotated with what only a type checker sees."""
     try:
         return typing.get_type_hints(function, include_extras=True)
-    except NameError as error:
+    except Exception as error:
+        if lenient:
+            return _resolvable(function)
         name = getattr(function, "__qualname__", repr(function))
-        raise AnnotationError(f"{name}: the annotations name something that is not there: {error}") from error
+        raise AnnotationError(f"{name}: the annotations cannot be resolved: {type(error).__name__}: {error}") from error
+
+
+def _resolvable(function):
+    raw = getattr(function, "__annotations__", None)
+    try:
+        raw = dict(raw or {})
+    except NameError:  # annotations are evaluated lazily from Python 3.14 on
+        return {}
+    scope, found = getattr(inspect.unwrap(function), "__globals__", {}), {}
+    for name, annotation in raw.items():
+        try:
+            found[name] = eval(annotation, scope) if isinstance(annotation, str) else annotation
+        except Exception:
+            continue
+    return found

@@ -82,6 +82,8 @@ def _defaults(declared):
 def _suits(known, column):
     """May a column be given where a type was declared? Python has one int, one float, one datetime."""
     a, b = known.name, column.name
+    if b == "any":
+        return True
     if a in INTEGERS:
         return b in INTEGERS
     if a in FLOATS:
@@ -170,6 +172,8 @@ def _result(declared, bound, wanted):
         found = DataType("bool")
     elif declared.kind == "reduce":
         found = bound.arguments[0]
+    if found is None and any(t.name == "any" for t in bound.arguments):
+        found = DataType("any", True)  # the native harness, told nothing
     if found is None:
         raise BindingError(
             f"{declared.name}: the type of its result is unknown: annotate it, say @udf(result_type=...), or give the job a `result`"

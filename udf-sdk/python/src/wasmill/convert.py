@@ -196,7 +196,12 @@ def _by_name(t, values, where):
     return [values[name] for name in t.names]
 
 
+def _any(t, value, where):
+    return value
+
+
 _CONVERSIONS = {
+    "any": _any,
     "bool": _bool, "decimal": _decimal, "utf8": _utf8, "binary": _binary, "date": _date, "time": _time, "timestamp": _timestamp,
     "list": _list, "map": _map, "struct": _struct, **dict.fromkeys(INTEGERS, _int), **dict.fromkeys(FLOATS, _float),
 }

@@ -152,7 +152,7 @@ class Declared:
             if len(positional) < wanted and not self.varargs:
                 raise DeclarationError(f"{self.method or 'it'} must take {wanted} arguments, it takes {len(positional)}")
             positional = positional[:1]
-        hints = hints_of(function)
+        hints = hints_of(function, lenient=self.method is not None)
         given = said.input_types if said and said.input_types else []
         for i, parameter in enumerate(positional):
             annotation = hints.get(parameter.name)
@@ -217,7 +217,7 @@ def _some(said, function):
     """What a getter says, else the return annotation of a method."""
     if said is not None:
         return resolve(said)
-    annotation = hints_of(function).get("return") if function is not None else None
+    annotation = hints_of(function, lenient=True).get("return") if function is not None else None
     if annotation is None or getattr(annotation, "__name__", "") in ("Any", "Row", "list", "dict"):
         return None
     return of_annotation(annotation)

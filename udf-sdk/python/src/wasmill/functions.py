@@ -78,25 +78,6 @@ class AggregateFunction(UserDefinedFunction):
         return None
 
 
-class ProcessFunction(Function):
-    """One row in, any number out, with a view of time."""
-
-    def process_element(self, value, ctx):
-        """Yields the rows that come out."""
-        raise NotImplementedError
-
-
-class KeyedProcessFunction(Function):
-    """One row in, any number out, with state per key."""
-
-    def process_element(self, value, ctx):
-        """Yields the rows that come out."""
-        raise NotImplementedError
-
-    def on_timer(self, timestamp, ctx):
-        """Never called yet: timers come with a later version, and registering one raises."""
-
-
 class StateDescriptor:
     """A state's name and type."""
 
@@ -157,6 +138,29 @@ class Context:
     def timer_service(self):
         """Times and, in a later version, timers."""
         return self._timers
+
+
+class ProcessFunction(Function):
+    """One row in, any number out, with a view of time."""
+
+    Context = Context
+
+    def process_element(self, value, ctx):
+        """Yields the rows that come out."""
+        raise NotImplementedError
+
+
+class KeyedProcessFunction(Function):
+    """One row in, any number out, with state per key."""
+
+    Context = OnTimerContext = Context
+
+    def process_element(self, value, ctx):
+        """Yields the rows that come out."""
+        raise NotImplementedError
+
+    def on_timer(self, timestamp, ctx):
+        """Never called yet: timers come with a later version, and registering one raises."""
 
 
 class RuntimeContext:
