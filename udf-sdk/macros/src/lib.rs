@@ -40,3 +40,6 @@ pub fn row(item: TokenStream) -> TokenStream {
 pub fn states(item: TokenStream) -> TokenStream {
     states::expand(item.into()).unwrap_or_else(syn::Error::into_compile_error).into()
 }
+
+#[cfg(test)]
+mod tests;
