@@ -49,7 +49,7 @@ pub(crate) fn effect_slots(loaded: &Loaded) -> (usize, usize) {
 
 impl Effects {
     /// Begins the effects of a binding.
-    pub(crate) fn begin(&mut self, slots: (usize, usize)) {
+    pub fn begin(&mut self, slots: (usize, usize)) {
         (self.slots, self.state_slots) = slots;
         self.errors.rows.clear();
         self.errors.kinds.truncate(0);
