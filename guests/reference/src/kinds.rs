@@ -237,6 +237,29 @@ impl Aggregate for Statistics {
 }
 
 #[derive(Default)]
+pub struct Collected;
+
+/// Every text of a key; an empty one is an error, which is told after it was taken in.
+#[udf]
+impl Aggregate for Collected {
+    type Accumulator = Vec<String>;
+    type Input = String;
+    type Output = Vec<String>;
+
+    fn accumulate(&self, texts: &mut Vec<String>, text: String) -> Result {
+        texts.push(text);
+        if texts.last().is_some_and(String::is_empty) {
+            return Err("the text is empty".into());
+        }
+        Ok(())
+    }
+
+    fn result(&self, texts: &Vec<String>) -> Result<Vec<String>> {
+        Ok(texts.clone())
+    }
+}
+
+#[derive(Default)]
 pub struct Largest;
 
 /// The largest number; takes nothing out and merges nothing.

@@ -66,6 +66,7 @@ export!(
     KeyedAverageByCall,
     KeyedAverageOneByOne,
     Statistics,
+    Collected,
     Largest,
     Echo,
     Whoami,

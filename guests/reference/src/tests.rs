@@ -272,6 +272,20 @@ fn aggregates_fold_take_out_merge_and_give() {
 }
 
 #[test]
+fn an_accumulator_that_owns_memory_is_put_right_too() {
+    let mut collected = Harness::<Collected>::keyed::<i32>("k").open().expect("opens");
+    assert!(collected.accumulate([(1, "a".to_owned())]).is_empty());
+    let text = |key, text: &str| (key, text.to_owned());
+    let rows =
+        [text(1, "b"), text(2, "x"), text(1, ""), text(1, "c"), text(2, ""), text(3, ""), text(1, ""), text(2, "y")];
+    let errors = collected.accumulate(rows);
+    assert_eq!(errors.iter().map(|error| error.row).collect::<Vec<_>>(), [2, 4, 5, 6]);
+    let lists = collected.result([1, 2, 3]).values();
+    assert_eq!(lists, [vec!["a", "b", "c"], vec!["x", "y"], vec![]]);
+    assert_eq!(collected.state::<Vec<String>>("accumulator", &3), None);
+}
+
+#[test]
 fn a_process_function_sees_times_keys_and_its_place() {
     let mut echo = Harness::<Echo>::keyed::<i64>("k").open().expect("opens");
     (echo.watermark, echo.processing_time) = (Some(1000), 5000);

@@ -4,7 +4,7 @@ use super::Beside;
 use crate::context::OpenContext;
 use crate::data_type::{DataType, Field};
 use crate::effects::{Effects, Output};
-use crate::frame::{Bundle, FrameError, Operation, Status};
+use crate::frame::{Bundle, FrameError, Operation, Slots, Status};
 use crate::function::{
     Access, Binding, Bound, Description, Kind, Meta, Problem, Runner, StateDeclaration, check_arguments, check_result,
     null_message,
@@ -133,14 +133,36 @@ impl<A: Aggregate> AggregateRunner<A> {
         let rows = bundle.rows;
         let readers = open_input::<A::Input>(bundle)?;
         let beside = Beside::open(bundle, &self.key)?;
+        let mut states = bundle.slots.clone();
         self.state.load(&mut bundle.slots, bundle.keys)?;
         let index = beside.keys_of_rows(rows)?;
+        // A copy of the accumulator undoes what a failing row did to it. Where copies allocate they are made only from
+        // the first failure of a bundle on, and that one is undone by folding the key's rows before it once more.
+        let mut copies = !std::mem::needs_drop::<A::Accumulator>();
         for row in 0..rows {
             let key = beside.key(index, row);
             // SAFETY: the readers were opened with the bundle's rows, and `row` is one of them.
-            match unsafe { get_input::<A::Input>(&readers, row) } {
-                Ok(input) => self.step(key, row, effects, |udf, accumulator| step(udf, accumulator, input)),
-                Err(null) => effects.error(row, "null", &null_message(self.name, &self.declared, null)),
+            let input = match unsafe { get_input::<A::Input>(&readers, row) } {
+                Ok(input) => input,
+                Err(null) => {
+                    effects.error(row, "null", &null_message(self.name, &self.declared, null));
+                    continue;
+                }
+            };
+            if copies {
+                self.step(key, row, effects, |udf, accumulator| step(udf, accumulator, input));
+                continue;
+            }
+            match step(&self.udf, self.state.values[key].get_or_insert_default(), input) {
+                Ok(()) => self.state.wrote(key),
+                Err(error) => {
+                    effects.error(row, "error", &error.to_string());
+                    let rows = (0..row).filter(|before| beside.key(index, *before) == key);
+                    // SAFETY: as above. A row with a null was not folded the first time either.
+                    let inputs = rows.filter_map(|before| unsafe { get_input::<A::Input>(&readers, before) }.ok());
+                    self.state.values[key] = again::<A>(&self.udf, &mut states, bundle.keys, key, inputs, &step)?;
+                    copies = true;
+                }
             }
         }
         Ok(())
@@ -197,6 +219,29 @@ impl<A: Aggregate> AggregateRunner<A> {
         }
         Ok(())
     }
+}
+
+/// What a key's accumulator comes to from its state and the rows that were folded without failing.
+#[cold]
+fn again<A: Aggregate>(
+    udf: &A,
+    states: &mut Slots<'_>,
+    keys: usize,
+    key: usize,
+    inputs: impl Iterator<Item = A::Input>,
+    step: impl Fn(&A, &mut A::Accumulator, A::Input) -> crate::Result,
+) -> Result<Option<A::Accumulator>, FrameError> {
+    let mut stored = Vec::new();
+    read_nullable(states, keys, &mut stored)?;
+    let mut accumulator: Option<A::Accumulator> = stored.swap_remove(key);
+    for input in inputs {
+        step(udf, accumulator.get_or_insert_default(), input).map_err(|error| {
+            FrameError(format!(
+                "a row was folded once and then failed ({error}): accumulate must depend on its arguments only"
+            ))
+        })?;
+    }
+    Ok(accumulator)
 }
 
 pub(crate) type InputReaders<'f, I> = <I as Input<'f>>::Readers;
