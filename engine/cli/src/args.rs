@@ -1,0 +1,239 @@
+//! The arguments of the program and their help.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  wasmill run job.yaml
+  wasmill run job.yaml --set parallelism=4 --set bundle.size=2000
+  wasmill run job.yaml --set udfs.legs.on-error=skip --set nodes.out.path=/tmp/out
+
+Exit codes: 0 done, 1 the job failed, 2 the job is not valid or the command is wrong, 130 stopped by Ctrl-C.
+The first Ctrl-C stops the sources and finishes what is on its way; the second leaves at once.";
+
+const CHECK_EXAMPLES: &str = "\
+Checks everything that can be wrong: shape, names, types, functions, files. Loads and opens each UDF, reads no row, writes nothing.
+
+Examples:
+  wasmill check job.yaml
+  wasmill check job.yaml --set parallelism=8";
+
+const NEW_EXAMPLES: &str = "\
+Examples:
+  wasmill udf new --lang rust grades     # then: cd grades && wasmill udf test && wasmill udf build
+  wasmill udf new --lang python legs";
+
+const BUILD_EXAMPLES: &str = "\
+A Rust crate becomes a component by cargo (target wasm32-wasip2). A Python file becomes a copy of the Python runner with the file and
+its pure-Python dependencies inside; jobs can also name the .py itself, without a build.
+
+Examples:
+  wasmill udf build grades               # grades/grades.wasm
+  wasmill udf build legs.py -o out/legs.wasm --requirements requirements.txt --include helpers/";
+
+const BENCH_EXAMPLES: &str = "\
+Calls the function on this machine in one thread, as a job would: once a row, then in bundles. Arguments are made up, or come from a
+file by their names.
+
+Examples:
+  wasmill udf bench legs.py grade
+  wasmill udf bench distance.wasm km --resource data/airports.csv --data data/flights.parquet";
+
+/// Stream processing with WebAssembly UDFs.
+#[derive(Debug, Parser)]
+#[command(name = "wasmill", version, about, max_term_width = 120, arg_required_else_help = true)]
+#[command(
+    after_help = "Examples:\n  wasmill run job.yaml\n  wasmill udf new --lang python legs\n  wasmill completions bash > ~/.local/share/bash-completion/completions/wasmill"
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a job
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(RunArgs),
+    /// Validate a job without running it
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(JobArgs),
+    /// Make, build, look into, test and measure UDFs
+    #[command(subcommand)]
+    Udf(UdfCommand),
+    /// List every configuration key with its default
+    Config,
+    /// Print the JSON Schema of job files, for editors
+    #[command(
+        after_help = "Example, in the first line of a job file:\n  # yaml-language-server: $schema=job.schema.json"
+    )]
+    Schema,
+    /// Print the completion script of a shell
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct JobArgs {
+    /// The job file
+    #[arg(value_name = "JOB.yaml")]
+    pub job: PathBuf,
+    /// Override a configuration key, `udfs.NAME.KEY` or `nodes.NAME.KEY`; can be given several times
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    pub set: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    pub job: JobArgs,
+    /// Least severe log lines of UDFs to show
+    #[arg(long, value_enum, default_value_t = Level::Info)]
+    pub log_level: Level,
+    /// Show no progress and no summary
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Level {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Language {
+    Rust,
+    Python,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UdfCommand {
+    /// Make a new project that builds and tests at once
+    #[command(after_help = NEW_EXAMPLES)]
+    New {
+        /// The language of the project
+        #[arg(long, value_enum)]
+        lang: Language,
+        /// Name of the project and of its folder
+        #[arg(value_parser = project_name)]
+        name: String,
+    },
+    /// Build a self-contained .wasm from a Rust crate or a Python file
+    #[command(after_help = BUILD_EXAMPLES)]
+    Build(BuildArgs),
+    /// Show functions, types, states and imports of a .wasm or .py
+    #[command(after_help = "Example:\n  wasmill udf inspect legs.py")]
+    Inspect {
+        /// A .wasm or .py file
+        file: PathBuf,
+        /// As JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run a project's tests natively, without Wasm (`cargo test`, or pytest where there is one, else unittest)
+    #[command(after_help = "Example:\n  wasmill udf test legs")]
+    Test {
+        /// Folder of the project, or a Python file of tests
+        #[arg(default_value = ".")]
+        path: PathBuf,
+    },
+    /// Measure a function per row and per bundle
+    #[command(after_help = BENCH_EXAMPLES)]
+    Bench(BenchArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BuildArgs {
+    /// A Rust crate, a Python file, or a folder with one of them
+    #[arg(default_value = ".")]
+    pub path: PathBuf,
+    /// The file to write [default: NAME.wasm beside the source]
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Python: packages to bring along [default: requirements.txt beside the file, where there is one]
+    #[arg(long, value_name = "FILE")]
+    pub requirements: Option<PathBuf>,
+    /// Python: a module, a folder of modules or a zip of them to bring along; can be given several times
+    #[arg(long, value_name = "PATH")]
+    pub include: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// A .wasm or .py file
+    pub file: PathBuf,
+    /// Name of the function
+    pub function: String,
+    /// A file that the function may read in open(); can be given several times
+    #[arg(long, value_name = "FILE")]
+    pub resource: Vec<PathBuf>,
+    /// A parameter of the function; can be given several times
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    pub parameter: Vec<(String, String)>,
+    /// Take the arguments from the columns of the same names of this file (.parquet, .csv, .jsonl)
+    #[arg(long, value_name = "FILE")]
+    pub data: Option<PathBuf>,
+    /// Seconds to measure each size of bundle
+    #[arg(long, default_value_t = 1.0, value_name = "SECONDS", value_parser = seconds)]
+    pub time: f64,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
+        _ => Err("KEY=VALUE is wanted, such as parallelism=2".into()),
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.001..=3600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("0.001 to 3600 is possible".into()),
+    }
+}
+
+/// A name that is a folder, a crate and a Python module at once.
+fn project_name(text: &str) -> Result<String, String> {
+    let mut characters = text.chars();
+    let starts = characters.next().is_some_and(|c| c.is_ascii_lowercase());
+    if starts && text.len() <= 64 && characters.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_') {
+        return Ok(text.to_owned());
+    }
+    Err("lower-case letters, digits and _ are possible, a letter first, 64 characters at most".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn settings_are_pairs() {
+        assert_eq!(pair("a.b=c=d"), Ok(("a.b".into(), "c=d".into())));
+        assert_eq!(pair("a="), Ok(("a".into(), String::new())));
+        assert!(pair("a").is_err());
+        assert!(pair("=a").is_err());
+    }
+
+    #[test]
+    fn names_of_projects() {
+        assert!(project_name("legs_2").is_ok());
+        for name in ["", "Legs", "2legs", "le-gs", "../legs", "é", &"x".repeat(65)] {
+            assert!(project_name(name).is_err(), "{name}");
+        }
+    }
+}
