@@ -17,9 +17,9 @@ pub enum BenchError {
     #[error("{}: its first node is no source", .path.display())]
     NoSource { path: PathBuf },
     #[error("the job failed: {0}")]
-    Run(#[from] JobError),
-    #[error(transparent)]
-    Host(#[from] HostError),
+    Run(Box<JobError>),
+    #[error("{0}")]
+    Host(Box<HostError>),
     #[error(transparent)]
     Connector(#[from] ConnectorError),
     #[error(transparent)]
@@ -32,6 +32,19 @@ pub enum BenchError {
     Rows { got: u64, want: u64 },
     #[error("{}: no Criterion estimate: {problem}", .path.display())]
     Estimate { path: PathBuf, problem: String },
+}
+
+// Boxed, since both are far larger than the rest.
+impl From<JobError> for BenchError {
+    fn from(error: JobError) -> BenchError {
+        BenchError::Run(Box::new(error))
+    }
+}
+
+impl From<HostError> for BenchError {
+    fn from(error: HostError) -> BenchError {
+        BenchError::Host(Box::new(error))
+    }
 }
 
 impl BenchError {

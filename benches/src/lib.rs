@@ -24,6 +24,8 @@ mod error;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use arrow::array::ArrayRef;
+
 pub use error::BenchError;
 
 /// One way to do a piece of work, set up and warm.
@@ -33,6 +35,12 @@ pub trait Way {
     /// # Errors
     /// [`BenchError`], also if not every row came out.
     fn run(&mut self, rows: u64) -> Result<Duration, BenchError>;
+
+    /// What the function makes of the first `rows` rows, for a test that all ways do the same. `None`: this way keeps it to itself.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    fn output(&mut self, rows: u64) -> Result<Option<ArrayRef>, BenchError>;
 }
 
 /// The folder of the repository, in which everything that is measured has been built.

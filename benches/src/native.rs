@@ -7,7 +7,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch};
+use arrow::compute::concat;
 use arrow::datatypes::{Float64Type, Int64Type};
 use arrow_ipc::writer::StreamWriter;
 use hashbrown::HashMap;
@@ -72,19 +73,39 @@ struct Rust {
     make: fn() -> Box<dyn RustFunction>,
 }
 
-impl Way for Rust {
-    fn run(&mut self, rows: u64) -> Result<Duration, BenchError> {
+impl Rust {
+    fn each(&self, rows: u64, mut each: impl FnMut(ArrayRef)) -> Result<Duration, BenchError> {
         let source = self.work.source(rows)?;
         let mut function = (self.make)();
         let mut got = 0;
         let started = Instant::now();
         for_each_bundle(source.as_ref(), self.bundle, |batch| {
-            got += black_box(function.call(black_box(&batch))).len() as u64;
+            let column = function.call(black_box(&batch));
+            got += column.len() as u64;
+            each(column);
             Ok(())
         })?;
         let time = started.elapsed();
         if got == rows { Ok(time) } else { Err(BenchError::Rows { got, want: rows }) }
     }
+}
+
+impl Way for Rust {
+    fn run(&mut self, rows: u64) -> Result<Duration, BenchError> {
+        self.each(rows, |column| drop(black_box(column)))
+    }
+
+    fn output(&mut self, rows: u64) -> Result<Option<ArrayRef>, BenchError> {
+        let mut columns = Vec::new();
+        self.each(rows, |column| columns.push(column))?;
+        Ok(Some(joined(&columns)?))
+    }
+}
+
+/// One column of all.
+pub(crate) fn joined(columns: &[ArrayRef]) -> Result<ArrayRef, BenchError> {
+    let columns: Vec<&dyn Array> = columns.iter().map(AsRef::as_ref).collect();
+    Ok(concat(&columns)?)
 }
 
 /// Rows that CPython in-process goes over again and again: it has no generator to wait for.
@@ -139,6 +160,10 @@ impl Way for InProcess {
             Ok(nanoseconds) => Ok(Duration::from_nanos(nanoseconds)),
             Err(_) => Err(BenchError::Answer { what: IN_PROCESS, got: answer, want: "a number of nanoseconds" }),
         }
+    }
+
+    fn output(&mut self, _: u64) -> Result<Option<ArrayRef>, BenchError> {
+        Ok(None)
     }
 }
 

@@ -11,13 +11,14 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use tempfile::TempDir;
 use wasmill_runtime::connector::Source;
 
-use crate::native::end;
+use crate::native::{end, joined};
 use crate::work::{Work, for_each_bundle};
 use crate::{BenchError, Way, python, root};
 
@@ -65,9 +66,9 @@ pub fn open(work: &'static Work, bundle: usize) -> Result<Box<dyn Way>, BenchErr
     }
 }
 
-impl Way for Process {
+impl Process {
     /// From the first row sent to the last received. Every connection is a new instance of the function.
-    fn run(&mut self, rows: u64) -> Result<Duration, BenchError> {
+    fn each(&self, rows: u64, each: impl FnMut(RecordBatch)) -> Result<Duration, BenchError> {
         let source = self.work.source(rows)?;
         let stream = UnixStream::connect(&self.socket).map_err(BenchError::worker(WORKER))?;
         let (window, slots) = bounded(IN_FLIGHT_BUNDLES_MAX);
@@ -79,13 +80,25 @@ impl Way for Process {
                 let closed = stream.shutdown(Shutdown::Write).map_err(BenchError::worker(WORKER));
                 sent.and(closed)
             });
-            let received = receive(&stream, slots);
+            let received = receive(&stream, slots, each);
             (sender.join().expect("sending does not panic"), received)
         });
         let time = started.elapsed();
         let got = received?;
         sent?;
         if got == rows { Ok(time) } else { Err(BenchError::Rows { got, want: rows }) }
+    }
+}
+
+impl Way for Process {
+    fn run(&mut self, rows: u64) -> Result<Duration, BenchError> {
+        self.each(rows, |batch| drop(black_box(batch)))
+    }
+
+    fn output(&mut self, rows: u64) -> Result<Option<ArrayRef>, BenchError> {
+        let mut columns = Vec::new();
+        self.each(rows, |batch| columns.extend(batch.columns().last().cloned()))?;
+        Ok(Some(joined(&columns)?))
     }
 }
 
@@ -109,10 +122,12 @@ fn send(source: &dyn Source, bundle: usize, stream: &UnixStream, window: &Sender
 }
 
 /// Takes all answers, and makes room for another bundle with each.
-fn receive(stream: &UnixStream, slots: Receiver<()>) -> Result<u64, BenchError> {
+fn receive(stream: &UnixStream, slots: Receiver<()>, mut each: impl FnMut(RecordBatch)) -> Result<u64, BenchError> {
     let mut rows = 0;
     for batch in StreamReader::try_new(BufReader::with_capacity(BUFFER_BYTES, stream), None)? {
-        rows += black_box(batch?).num_rows() as u64;
+        let batch = batch?;
+        rows += batch.num_rows() as u64;
+        each(batch);
         // Nothing waits for room any more once all has been sent.
         let _all_sent = slots.try_recv();
     }
