@@ -1,12 +1,13 @@
 """Builds the Python runner: target/wasmill/python-runner.wasm. A second run with nothing changed does nothing.
 
-    python udf-sdk/python/build.py             the runner
-    python udf-sdk/python/build.py --native D  the codec for the running CPython, into the folder D (tests)
+    python udf-sdk/python/build.py [--out FILE] [--embed TOOL]   the runner; TOOL is a built `wasmill-embed`
+    python udf-sdk/python/build.py --native FOLDER               the codec for the running CPython (tests)
 
 Wants the packages of requirements-build.txt in the Python that runs it, and cargo for the tool `wasmill-embed`. CPython comes with
 componentize-py, the C compiler with ziglang, so no headers and no compiler of the machine are used.
 """
 
+import argparse
 import hashlib
 import importlib.metadata
 import os
@@ -80,7 +81,15 @@ def zig(*arguments):
     run(sys.executable, "-m", "ziglang", *arguments)
 
 
-def extension(wit):
+def embed_tool(given):
+    """The tool that marks the codec: the one given, or built now."""
+    if given:
+        return Path(given).resolve()
+    run("cargo", "build", "--release", "--quiet", "-p", "wasmill-embed", cwd=ROOT)
+    return TARGET / "release" / ("wasmill-embed" + sysconfig.get_config_var("EXE"))
+
+
+def extension(wit, embed):
     """Compiles, links and marks the codec; returns the folder it lies in."""
     objects = WORK / "objects"
     shutil.rmtree(objects, ignore_errors=True)
@@ -91,11 +100,9 @@ def extension(wit):
         zig("cc", *COMPILE, "-c", source, "-o", made[-1])
     bare = objects / "bare.so"
     zig("wasm-ld", *LINK, *made, "-o", bare)
-    run("cargo", "build", "--release", "--quiet", "-p", "wasmill-embed", cwd=ROOT)
     folder = WORK / "extension"
     folder.mkdir(exist_ok=True)
-    tool = TARGET / "release" / ("wasmill-embed" + sysconfig.get_config_var("EXE"))
-    run(tool, wit, "codec", bare, folder / EXTENSION)
+    run(embed_tool(embed), wit, "codec", bare, folder / EXTENSION)
     return folder
 
 
@@ -117,20 +124,22 @@ def clean_copy(name):
     return folder
 
 
-def build():
+def build(out=RUNNER, embed=None):
     """Builds the runner if anything changed."""
-    stamp, wanted = WORK / "fingerprint", fingerprint()
-    if RUNNER.exists() and stamp.exists() and stamp.read_text() == wanted:
+    out = Path(out).resolve()
+    stamp, wanted = WORK / "fingerprint", f"{fingerprint()} {out}"
+    if out.exists() and stamp.exists() and stamp.read_text() == wanted:
         return
     WORK.mkdir(parents=True, exist_ok=True)
-    print(f"building {RUNNER}", file=sys.stderr)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    print(f"building {out}", file=sys.stderr)
     wit = wit_folder()
-    paths = [clean_copy("runner"), clean_copy("src"), extension(wit), site_packages()]
+    paths = [clean_copy("runner"), clean_copy("src"), extension(wit, embed), site_packages()]
     search = [word for path in paths for word in ("-p", path)]
     fresh = WORK / "fresh.wasm"
     script = "import componentize_py; raise SystemExit(componentize_py.script())"
     run(sys.executable, "-c", script, "-d", wit, "-w", "runner", "componentize", "wasmill_runner", *search, "-o", fresh)
-    os.replace(fresh, RUNNER)
+    shutil.move(fresh, out)
     stamp.write_text(wanted)
 
 
@@ -150,11 +159,21 @@ def build_native(folder):
     return result
 
 
-if __name__ == "__main__":
+def main():
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Builds the Python runner, if anything changed.")
+    parser.add_argument("--out", default=RUNNER, help="where the runner goes (default: target/wasmill/python-runner.wasm)")
+    parser.add_argument("--embed", help="a built wasmill-embed (default: cargo builds it)")
+    parser.add_argument("--native", metavar="FOLDER", help="build the codec for the running CPython instead")
+    options = parser.parse_args()
     try:
-        if sys.argv[1:2] == ["--native"]:
-            print(build_native(sys.argv[2]))
+        if options.native:
+            print(build_native(options.native))
         else:
-            build()
+            build(options.out, options.embed)
     except BuildError as error:
         sys.exit(f"build.py: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -44,17 +44,17 @@ def _refuse(message):
     return Err(control.Problem(message, ""))
 
 
-def _field(name, data_type):
-    return control.Field(name, "any" if data_type is None else str(data_type))
-
-
 def _described(declared):
     states = [
         control.StateDeclaration(name, str(data_type), control.Access.COLUMN)
         for name, data_type in bindings.states_without_running(declared)
     ]
+    arguments = [
+        control.Field(name, "any" if data_type is None or is_open else str(data_type))
+        for (name, data_type), is_open in zip(declared.arguments, declared.open_types)
+    ]
     return control.Function(
-        declared.name, _KINDS[declared.kind], [_field(n, t) for n, t in declared.arguments],
+        declared.name, _KINDS[declared.kind], arguments,
         None if declared.result is None else str(declared.result), states, declared.deterministic, declared.documentation,
     )
 

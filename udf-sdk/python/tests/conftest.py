@@ -38,5 +38,5 @@ def wasm():
     import wasm_host
 
     if not wasm_host.RUNNER.exists():
-        pytest.skip(f"the runner is NOT tested: {wasm_host.RUNNER} is not built (make runner)")
+        pytest.skip(f"the runner is NOT tested: {wasm_host.RUNNER} is not built (make python-runner)")
     return wasm_host

@@ -18,7 +18,10 @@ import wasmtime  # noqa: E402
 from wasmtime import component as wc  # noqa: E402
 
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-RUNNER = TARGET / "wasmill" / "python-runner.wasm"
+_PLACES = [Path(os.environ[n]) for n in ["WASMILL_PYTHON_RUNNER"] if n in os.environ] + [
+    TARGET / "release" / "python-runner.wasm", TARGET / "wasmill" / "python-runner.wasm"
+]
+RUNNER = next((p for p in _PLACES if p.exists()), _PLACES[0])
 # Recursion through C takes about 1.8 KiB a level: with this the recursion limit of 1000 comes before the end of the stack.
 STACK_BYTES = 2 << 20
 CONTROL, BUNDLE = "wasmill:udf/control@0.1.0", "wasmill:udf/bundle@0.1.0"

@@ -39,6 +39,12 @@ def is_optional(annotation):
     return annotation in (None, _NONE, typing.Any, object) or (members is not None and _NONE in members)
 
 
+def is_open(annotation):
+    """Does the annotation, `Decimal` or `datetime`, leave precision, unit or zone open?"""
+    members = [m for m in _union(annotation) or (annotation,) if m is not _NONE]
+    return members in ([decimal.Decimal], [datetime.datetime])
+
+
 def of_annotation(annotation):
     """The DataType of an annotation, or AnnotationError."""
     if isinstance(annotation, DataType):

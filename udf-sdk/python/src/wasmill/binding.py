@@ -62,7 +62,7 @@ def _check_arguments(declared, bound):
         raise BindingError(f"{declared.name} takes {wanted} argument{'s' if wanted != 1 else ''} ({names}), the job gives {got}")
     for i, (name, known) in enumerate(declared.arguments[:got]):
         column = bound.arguments[i]
-        if known is not None and not _suits(known, column):
+        if known is not None and not _suits(known, column) and not (declared.open_types[i] and known.name == column.name):
             raise BindingError(
                 f"{declared.name}: argument {i + 1} ({name}) wants {known}, the job gives {bound.argument_names[i]}: {column}"
             )

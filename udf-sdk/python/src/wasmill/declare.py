@@ -4,7 +4,7 @@ import functools
 import inspect
 
 from . import functions as f
-from .annotations import AnnotationError, hints_of, is_optional, item_of_iterator, of_annotation
+from .annotations import AnnotationError, hints_of, is_open, is_optional, item_of_iterator, of_annotation
 from .notation import DataType, TypeNotationError
 from .types import resolve
 
@@ -97,13 +97,14 @@ def udaf(target=None, input_types=None, result_type=None, accumulator_type=None,
 class Declared:
     """A function as `describe` tells it.
 
-    `arguments` are (name, DataType or None for `any`), `required` says of each whether None is kept from it. `result` and
+    `arguments` are (name, DataType or None for `any`), `required` says of each whether None is kept from it, `open_types` whether it takes
+    other types of that name too (a bare `Decimal` takes any decimal, a `datetime` any timestamp). `result` and
     `accumulator` are None where nothing says them. `target` is a function, a class, or an instance of one; `method` is what is called with a row.
     """
 
     def __init__(self, name, target, kind, method, said):
         self.name, self.target, self.kind, self.method = name, target, kind, method
-        self.arguments, self.required, self.varargs = [], [], False
+        self.arguments, self.required, self.open_types, self.varargs = [], [], [], False
         self.result = said.result_type if said else None
         self.accumulator = said.accumulator_type if said else None
         self.deterministic = True
@@ -160,6 +161,7 @@ class Declared:
             self.arguments.append((parameter.name, known))
             strict = self.kind == "scalar" and i >= len(given) and known is not None and not is_optional(annotation)
             self.required.append(strict)
+            self.open_types.append(i >= len(given) and is_open(annotation))
         self._hints = hints
 
     @staticmethod

@@ -83,7 +83,10 @@ class Harness:
         self.running, self.undo, self.hashable_key = False, [], None
         self._key_names = [key] if isinstance(key, str) else list(key)
         self._key, self._timestamp, self._states = None, None, {}
-        given = [(n, parse(t)) for n, t in arguments] if arguments is not None else [(n, t or _ANY) for n, t in declared.arguments]
+        if arguments is not None:
+            given = [(n, parse(t)) for n, t in arguments]
+        else:  # as if the columns could hold nulls: what the function makes of them can be tested too
+            given = [(n, (t or _ANY).as_nullable()) for n, t in declared.arguments]
         keys = [(n, _ANY) for n in self._key_names]
         environment = {"resources": resources or {}, "job": "test", "operator": "test"}
         self._bound = b.bind(declared, given, keys, result, None, parameters, environment, self._make_state, _Clock(self))
