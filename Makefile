@@ -3,7 +3,6 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := target/release
-RUNNER := $(BIN)/python-runner.wasm
 WASMILL := $(BIN)/wasmill
 # Wasm guests are compiled by the same toolchain as the engine, in a workspace of their own.
 GUEST_OUT := guests/target/wasm32-wasip2/release
@@ -25,10 +24,10 @@ target/.setup: requirements.txt rust-toolchain.toml
 	@touch $@
 
 build: target/.setup ## The engine and its command line, release
-	@cargo build --release --quiet -p wasmill -p wasmill-embed
+	@cargo build --release --quiet -p wasmill-cli -p wasmill-embed
 
 python-runner: build ## The component that runs .py files
-	@$(VENV)/bin/python udf-sdk/python/build.py --embed $(BIN)/wasmill-embed --out $(RUNNER)
+	@$(VENV)/bin/python udf-sdk/python/build.py
 
 guests: target/.setup ## Every Rust guest, as components
 	@cargo build --release --quiet --target wasm32-wasip2 --manifest-path guests/Cargo.toml

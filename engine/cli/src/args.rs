@@ -64,6 +64,15 @@ pub(crate) enum Command {
     /// Make, build, look into, test and measure UDFs
     #[command(subcommand)]
     Udf(UdfCommand),
+    /// Show rows of a Parquet, CSV or JSON lines file, or of a folder of them, as a table
+    #[command(after_help = "Example:\n  wasmill show out/daily --rows 20")]
+    Show {
+        /// A file, or a folder that a sink wrote
+        path: PathBuf,
+        /// How many rows
+        #[arg(long, default_value_t = 10)]
+        rows: usize,
+    },
     /// List every configuration key with its default
     Config,
     /// Print the JSON Schema of job files, for editors

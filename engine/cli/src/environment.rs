@@ -4,7 +4,7 @@ use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use wasmill_host::{Engine, EngineConfig, SourceFile, UdfModule, source_section};
+use wasmill_host::{Engine, EngineConfig, SourceFile, UdfModule};
 use wasmill_runtime::connector::ConnectorRegistry;
 use wasmill_runtime::udf_file::Environment;
 
@@ -83,14 +83,7 @@ pub(crate) fn load_bytes(
     bytes: &[u8],
     files: Vec<SourceFile>,
 ) -> Result<UdfModule, Failure> {
-    // What is no component at all is the engine's to refuse.
-    let (component, inside) = if bytes.starts_with(b"\0asm") {
-        source_section::split(bytes).map_err(|error| Failure::because(format!("cannot load udf {name:?}"), error))?
-    } else {
-        (bytes, Vec::new())
-    };
-    let module = environment.engine.load(name, component).map_err(Failure::Host)?;
-    let files = if files.is_empty() { inside } else { files };
+    let module = environment.engine.load(name, bytes).map_err(Failure::Host)?;
     Ok(if files.is_empty() { module } else { module.with_source(files) })
 }
 

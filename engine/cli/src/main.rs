@@ -5,6 +5,7 @@ mod environment;
 mod progress;
 mod report;
 mod run;
+mod show;
 mod udf;
 
 use std::io::{self, Write};
@@ -36,6 +37,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Udf(UdfCommand::Inspect { file, json }) => udf::inspect::inspect(&file, json),
         Command::Udf(UdfCommand::Test { path }) => udf::test::test(&path),
         Command::Udf(UdfCommand::Bench(args)) => udf::bench::bench(&args),
+        Command::Show { path, rows } => print(&show::show(&path, rows)?),
         Command::Config => print(&config_text()),
         Command::Schema => print(wasmill_runtime::JOB_SCHEMA),
         Command::Completions { shell } => {

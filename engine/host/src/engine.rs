@@ -15,6 +15,7 @@ use crate::cache::{self, Key};
 use crate::context::Context;
 use crate::error::HostError;
 use crate::module::{Compiled, UdfModule};
+use crate::source_section;
 
 /// How the engine is set up. `Default` reads no environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,12 +68,20 @@ impl Engine {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Compiles a component, or takes it from memory or the disk cache. `name` is the UDF's name for messages.
+    /// Compiles a component, or takes it from memory or the disk cache. `name` is the UDF's name for messages. Files that travel
+    /// inside the component ([`source_section`](crate::source_section)) become the module's source.
     ///
     /// # Errors
     /// [`HostError`]: `NotWasm`, `CoreModule`, `MissingExport`, `ContractVersion`, `UnknownImport`, `Compile`, `Cache`.
     pub fn load(&self, name: &str, wasm: &[u8]) -> Result<UdfModule, HostError> {
         check_header(name, wasm)?;
+        let (wasm, files) = source_section::split(wasm)
+            .map_err(|error| HostError::SourceSection { udf: name.to_string(), error })?;
+        let module = self.load_plain(name, wasm)?;
+        Ok(if files.is_empty() { module } else { module.with_source(files) })
+    }
+
+    fn load_plain(&self, name: &str, wasm: &[u8]) -> Result<UdfModule, HostError> {
         let engine = &self.inner.wasmtime;
         let key = Key::new(&engine.precompile_compatibility_hash(), wasm);
         if let Some(compiled) = self.loaded().get(&key).and_then(Weak::upgrade) {

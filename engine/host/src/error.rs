@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::data_type::DataTypeError;
 use crate::fault::Fault;
+use crate::source_section::SourceSectionError;
 
 /// Why there is no engine, module or instance.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +17,14 @@ pub enum HostError {
         udf: String,
         /// The first bytes, for a person to recognise the file by.
         begins: String,
+    },
+    /// The files inside the component cannot be read.
+    #[error("udf {udf:?}: {error}")]
+    SourceSection {
+        /// Name of the UDF.
+        udf: String,
+        /// What is wrong with them.
+        error: SourceSectionError,
     },
     /// A core module, not a component.
     #[error("udf {udf:?} is a core WebAssembly module, not a component: build it for wasm32-wasip2, or with `wasmill udf build`")]

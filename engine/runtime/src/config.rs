@@ -209,7 +209,11 @@ mod tests {
         assert_eq!(properties.len(), KEYS.len());
         for key in KEYS {
             let description = properties[key.name]["description"].as_str().unwrap();
-            assert!(key.help.starts_with(description.split(". Default").next().unwrap().trim_end_matches('.')), "{}", key.name);
+            assert!(
+                key.help.starts_with(description.split(". Default").next().unwrap().trim_end_matches('.')),
+                "{}",
+                key.name
+            );
         }
     }
 

@@ -13,7 +13,7 @@ const OPERATIONS: [&str; 10] =
     ["source", "with", "select", "map", "flat_map", "filter", "process", "reduce", "window", "sink"];
 
 /// Reads the text of a job file. `base` is its folder, for relative paths; `set` are `key=value` pairs that win over
-/// the file: a configuration key, `udfs.NAME.KEY` or `nodes.NAME.KEY`.
+/// the file: a configuration key, `udfs.NAME.KEY`, `nodes.NAME.KEY` or `dead-letters.KEY`.
 pub fn read(text: &str, base: &Path, set: &[(String, String)]) -> Result<JobSpec, Vec<Problem>> {
     // Keys that stand twice are reported by `Options`, with both places.
     let mut options = serde_saphyr::Options::default();
@@ -32,6 +32,9 @@ pub fn read(text: &str, base: &Path, set: &[(String, String)]) -> Result<JobSpec
     for set in unused {
         let problem = match set.scope {
             Scope::Config => continue,
+            Scope::DeadLetters => {
+                ProblemKind::Shape(format!("--set dead-letters.{}: the job has no dead letters", set.key))
+            }
             Scope::Udf(name) => {
                 ProblemKind::Shape(format!("--set udfs.{name}.{}: no UDF is called \"{name}\"", set.key))
             }
@@ -57,6 +60,7 @@ enum Scope {
     Config,
     Udf(String),
     Node(String),
+    DeadLetters,
 }
 
 struct Set {
@@ -75,6 +79,8 @@ fn split_set(set: &[(String, String)]) -> Vec<Set> {
             let value = Value::scalar(value);
             if let Some((name, key)) = scoped(key, "udfs.") {
                 Set { scope: Scope::Udf(name), key, value }
+            } else if let Some(key) = key.strip_prefix("dead-letters.") {
+                Set { scope: Scope::DeadLetters, key: key.to_owned(), value }
             } else if let Some((name, key)) = scoped(key, "nodes.") {
                 Set { scope: Scope::Node(name), key, value }
             } else {
@@ -201,6 +207,9 @@ impl Reader {
             return None;
         };
         let mut options = self.options(entries);
+        for set in self.take_set(|scope| matches!(scope, Scope::DeadLetters)) {
+            options.set(&set.key, set.value);
+        }
         self.connector(&owner, &mut options, "sink")
     }
 

@@ -693,9 +693,10 @@ fn declared_result(spec: &NodeSpec) -> Result<Option<data_type::FieldType>, Prob
         OperationSpec::With { columns } if columns.len() != 1 => {
             wrong("result: goes with a single function: make a node of each".to_owned())
         }
-        OperationSpec::Source { .. } | OperationSpec::Select { .. } | OperationSpec::Union | OperationSpec::Sink { .. } => {
-            wrong("result: there is no function here".to_owned())
-        }
+        OperationSpec::Source { .. }
+        | OperationSpec::Select { .. }
+        | OperationSpec::Union
+        | OperationSpec::Sink { .. } => wrong("result: there is no function here".to_owned()),
         _ => match data_type::parse(&result.text) {
             Ok(result) => Ok(Some(result)),
             Err(error) => wrong(format!("result: {error}")),

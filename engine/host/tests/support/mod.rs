@@ -5,6 +5,8 @@
 //! frame that it answers with, so that a test can put any answer into a guest's mouth.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub mod sample;
+
 use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -200,6 +202,23 @@ impl UdfHost for TestHost {
         }
         Ok(self.state.iter().find(|(at, _)| *at == (state, key)).map(|(_, value)| value.clone()))
     }
+}
+
+/// The reference guest, built if it is not fresh.
+pub fn reference() -> Vec<u8> {
+    static BUILT: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
+    let build = || {
+        let guests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guests");
+        let status = std::process::Command::new(env!("CARGO"))
+            .args(["build", "--release", "--target", "wasm32-wasip2", "--package", "wasmill-reference", "--target-dir", "target"])
+            .current_dir(&guests)
+            .env_remove("RUSTFLAGS")
+            .status()
+            .expect("cargo runs");
+        assert!(status.success(), "guests/reference does not build: is the target wasm32-wasip2 installed?");
+        std::fs::read(guests.join("target/wasm32-wasip2/release/reference.wasm")).unwrap()
+    };
+    BUILT.get_or_init(build).clone()
 }
 
 pub fn engine() -> Engine {

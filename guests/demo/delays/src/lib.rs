@@ -6,7 +6,7 @@ use wasmill_udf::prelude::*;
 #[derive(Clone, Debug, Row)]
 struct Flight {
     /// Minutes; null = cancelled.
-    dep_delay: Option<i32>,
+    dep_delay: Option<i64>,
     /// Was it late because its aircraft came late?
     inherited: bool,
 }
@@ -45,7 +45,7 @@ impl Aggregate for Summary {
     fn accumulate(&self, delays: &mut Delays, flight: Flight) -> Result {
         delays.flights += 1;
         delays.inherited += i64::from(flight.inherited);
-        match flight.dep_delay.map(i64::from) {
+        match flight.dep_delay {
             Some(delay) => {
                 delays.delay_sum += delay;
                 delays.delay_max = delays.delay_max.max(Some(delay));

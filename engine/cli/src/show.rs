@@ -1,0 +1,63 @@
+//! `wasmill show`: rows of a file that a job wrote or reads, as a table.
+
+use std::path::Path;
+
+use arrow::array::RecordBatch;
+use arrow::util::pretty::pretty_format_batches;
+use wasmill_runtime::connector::{ConnectorContext, ReadOutcome};
+use wasmill_runtime::value::{Options, Value};
+
+use crate::environment::connectors;
+use crate::report::Failure;
+
+/// The first `rows` rows of the file or folder, and how many there are.
+pub(crate) fn show(path: &Path, rows: usize) -> Result<String, Failure> {
+    let connector = connector_of(path)?;
+    let mut options = Options::default();
+    options.set("path", Value::text(path.display().to_string()));
+    let failed = |error| Failure::because(format!("cannot show {}", path.display()), error);
+    let context = ConnectorContext { base: Path::new("."), options: &mut options };
+    let source = connectors().source(connector, context).map_err(failed)?;
+    let (mut shown, mut total): (Vec<RecordBatch>, usize) = (Vec::new(), 0);
+    for split in source.splits().map_err(failed)? {
+        let mut reader = source.open(&split).map_err(failed)?;
+        loop {
+            match reader.next(10_000).map_err(failed)? {
+                ReadOutcome::Rows { rows: batch, .. } => {
+                    let missing = rows.saturating_sub(total).min(batch.num_rows());
+                    shown.push(batch.slice(0, missing));
+                    total += batch.num_rows();
+                }
+                ReadOutcome::Rejected(rejected) => {
+                    rejected.iter().for_each(|row| eprintln!("warning: {}", row.message));
+                }
+                ReadOutcome::Pending(time) => std::thread::sleep(time),
+                ReadOutcome::End => break,
+            }
+        }
+    }
+    let table = pretty_format_batches(&shown)
+        .map_err(|error| Failure::because(format!("cannot show {}", path.display()), error))?;
+    let left = total.saturating_sub(rows);
+    let more = if left > 0 { format!(", {left} more") } else { String::new() };
+    Ok(format!("{table}\n{total} rows in {}{more}\n", path.display()))
+}
+
+/// By the ending of the file, or of the first file in the folder.
+fn connector_of(path: &Path) -> Result<&'static str, Failure> {
+    let ending = |path: &Path| match path.extension()?.to_str()? {
+        "parquet" => Some("parquet"),
+        "csv" => Some("csv"),
+        "jsonl" | "ndjson" => Some("jsonl"),
+        _ => None,
+    };
+    let found = if path.is_dir() {
+        let entries = std::fs::read_dir(path).map_err(Failure::file("read", path))?;
+        entries.filter_map(|entry| ending(&entry.ok()?.path())).next()
+    } else {
+        ending(path)
+    };
+    found.ok_or_else(|| {
+        Failure::Usage(format!("{} holds no .parquet, .csv or .jsonl: name such a file or a folder of them", path.display()))
+    })
+}
