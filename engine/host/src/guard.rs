@@ -49,6 +49,8 @@ pub(crate) struct Guard {
 
 /// Deepest backtrace that is kept.
 const BACKTRACE_FRAMES_MAX: usize = 32;
+/// How often the innermost function stands in the kept part of a backtrace when its recursion has used up a stack.
+const RECURSION_FRAMES_MIN: usize = 10;
 /// Longest message of a guest's that is kept, in bytes.
 const MESSAGE_BYTES_MAX: usize = 16 << 10;
 
@@ -98,9 +100,8 @@ impl Guard {
             (FaultKind::MemoryLimit, self.of_refusal(context, refused))
         } else if let Some(Trap::Interrupt) = error.downcast_ref() {
             (FaultKind::Deadline, self.of_deadline(context, entered))
-        } else if let Some(Trap::StackOverflow) = error.downcast_ref() {
-            let stack = bytes_text(self.engine.inner.config.stack_bytes_max);
-            (FaultKind::StackOverflow, format!("recursed deeper than its stack of {stack}: recurse less deeply"))
+        } else if overflowed_stack(&error) {
+            (FaultKind::StackOverflow, "recursed deeper than its stack: recurse less deeply".to_string())
         } else if let Some((message, at)) = panicked {
             location = cut(at);
             (FaultKind::Panic, format!("panicked: {}", cut(message)))
@@ -194,6 +195,21 @@ fn refusal(context: &Context, error: &wasmtime::Error) -> Option<Refused> {
     match error.downcast_ref::<Trap>() {
         Some(Trap::UnreachableCodeReached) | None => Some(refused),
         Some(_) => None,
+    }
+}
+
+/// Whether the guest recursed too deep. It has two stacks: the one of calls, which wasmtime watches, and the one that its compiler keeps
+/// in linear memory. That one grows down to address 0, so its end is an access out of bounds, with one function over and over above it.
+fn overflowed_stack(error: &wasmtime::Error) -> bool {
+    match error.downcast_ref() {
+        Some(Trap::StackOverflow) => true,
+        Some(Trap::MemoryOutOfBounds) => {
+            let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else { return false };
+            let frames = backtrace.frames();
+            let times = |index: u32| frames.iter().filter(|frame| frame.func_index() == index).count();
+            frames.first().is_some_and(|frame| times(frame.func_index()) >= RECURSION_FRAMES_MIN)
+        }
+        _ => false,
     }
 }
 

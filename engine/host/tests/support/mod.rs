@@ -225,6 +225,12 @@ pub fn engine() -> Engine {
     Engine::new(EngineConfig { instances_max: 10, ..EngineConfig::default() }).unwrap()
 }
 
+/// An engine whose compiled code outlives it, for guests that take long to compile.
+pub fn cached_engine(instances_max: u32) -> Engine {
+    let cache_dir = Some(Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled"));
+    Engine::new(EngineConfig { instances_max, cache_dir, ..EngineConfig::default() }).unwrap()
+}
+
 pub fn field(text: &str, name: &str) -> Field {
     wasmill_host::data_type::parse(text).unwrap().to_field(name)
 }
