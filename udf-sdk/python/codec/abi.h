@@ -19,6 +19,8 @@
 typedef ptrdiff_t Py_ssize_t;
 typedef ptrdiff_t Py_hash_t;
 typedef struct _object { Py_ssize_t ob_refcnt; struct _typeobject *ob_type; } PyObject;
+typedef struct { PyObject ob_base; Py_ssize_t ob_size; } PyVarObject;
+typedef struct { const char *name; PyObject *(*get)(PyObject *, void *); int (*set)(PyObject *, PyObject *, void *); const char *doc; void *closure; } PyGetSetDef;
 typedef struct _typeobject PyTypeObject;
 typedef PyObject *(*PyCFunction)(PyObject *, PyObject *);
 typedef struct { const char *ml_name; PyCFunction ml_meth; int ml_flags; const char *ml_doc; } PyMethodDef;
@@ -40,8 +42,16 @@ typedef struct {
 #define METH_NOARGS 0x0004
 #define METH_O 0x0008
 #define METH_FASTCALL 0x0080
+#define Py_mp_ass_subscript 3
+#define Py_mp_length 4
+#define Py_mp_subscript 5
 #define Py_tp_dealloc 52
+#define Py_tp_getattro 58
+#define Py_tp_iter 62
 #define Py_tp_methods 64
+#define Py_tp_new 65
+#define Py_tp_setattro 69
+#define Py_tp_getset 73
 #define Py_TPFLAGS_DEFAULT 0
 #define Py_TPFLAGS_IMMUTABLETYPE (1u << 8)
 #define Py_TPFLAGS_DISALLOW_INSTANTIATION (1u << 7)
@@ -51,6 +61,7 @@ typedef struct {
 #define Py_True ((PyObject *)&_Py_TrueStruct)
 #define Py_False ((PyObject *)&_Py_FalseStruct)
 #define Py_TYPE(o) ((o)->ob_type)
+#define Py_REFCNT(o) ((o)->ob_refcnt)
 #define Py_INCREF(o) Py_IncRef((PyObject *)(o))
 #define Py_DECREF(o) Py_DecRef((PyObject *)(o))
 #define Py_XDECREF(o) Py_DecRef((PyObject *)(o)) /* Py_DecRef takes NULL */
@@ -73,13 +84,14 @@ typedef struct {
 extern PyObject _Py_NoneStruct;
 extern struct _longobject _Py_TrueStruct, _Py_FalseStruct;
 extern PyTypeObject PyLong_Type, PyFloat_Type, PyUnicode_Type, PyBytes_Type, PyList_Type, PyTuple_Type, PyDict_Type, PyBool_Type;
-extern PyObject *PyExc_BaseException, *PyExc_TypeError, *PyExc_ValueError, *PyExc_OverflowError, *PyExc_RuntimeError, *PyExc_MemoryError;
+extern PyObject *PyExc_BaseException, *PyExc_AttributeError, *PyExc_IndexError, *PyExc_KeyError, *PyExc_TypeError, *PyExc_ValueError, *PyExc_OverflowError, *PyExc_RuntimeError, *PyExc_MemoryError;
 extern int PyType_IsSubtype(PyTypeObject *, PyTypeObject *);
 static inline int PyObject_TypeIs(PyObject *o, PyTypeObject *t) { return Py_TYPE(o) == t || PyType_IsSubtype(Py_TYPE(o), t); }
 #endif
 extern void Py_IncRef(PyObject *);
 extern void Py_DecRef(PyObject *);
 extern PyObject *PyModule_Create2(PyModuleDef *, int);
+extern int PyModule_AddObjectRef(PyObject *, const char *, PyObject *);
 extern PyObject *PyType_FromSpec(PyType_Spec *);
 extern PyObject *PyType_GenericAlloc(PyTypeObject *, Py_ssize_t);
 extern int PyObject_IsTrue(PyObject *);
@@ -89,6 +101,9 @@ extern PyObject *PyObject_Format(PyObject *, PyObject *);
 extern PyObject *PyObject_GetAttr(PyObject *, PyObject *);
 extern PyObject *PyObject_GetAttrString(PyObject *, const char *);
 extern PyObject *PyObject_GetIter(PyObject *);
+extern PyObject *PyObject_GetItem(PyObject *, PyObject *);
+extern PyObject *PyObject_GenericGetAttr(PyObject *, PyObject *);
+extern int PyObject_GenericSetAttr(PyObject *, PyObject *, PyObject *);
 extern PyObject *PyObject_Vectorcall(PyObject *, PyObject *const *, size_t, PyObject *);
 extern PyObject *PyObject_CallNoArgs(PyObject *);
 extern int PyObject_GetBuffer(PyObject *, Py_buffer *, int);
@@ -101,6 +116,7 @@ extern PyObject *PyLong_FromLong(long);
 extern PyObject *PyLong_FromLongLong(long long);
 extern PyObject *PyLong_FromUnsignedLongLong(unsigned long long);
 extern long PyLong_AsLong(PyObject *);
+extern Py_ssize_t PyLong_AsSsize_t(PyObject *);
 extern long long PyLong_AsLongLong(PyObject *);
 extern long long PyLong_AsLongLongAndOverflow(PyObject *, int *);
 extern unsigned long long PyLong_AsUnsignedLongLong(PyObject *);
@@ -124,6 +140,7 @@ extern int PyTuple_SetItem(PyObject *, Py_ssize_t, PyObject *);
 extern PyObject *PyTuple_GetItem(PyObject *, Py_ssize_t);
 extern Py_ssize_t PyTuple_Size(PyObject *);
 extern PyObject *PyDict_New(void);
+extern PyObject *PyDict_Copy(PyObject *);
 extern int PyDict_SetItem(PyObject *, PyObject *, PyObject *);
 extern PyObject *PyDict_GetItemWithError(PyObject *, PyObject *);
 extern Py_ssize_t PyDict_Size(PyObject *);
@@ -152,6 +169,12 @@ static inline PyObject *PyErr_GetRaisedException(void) {
   Py_XDECREF(type);
   Py_XDECREF(traceback);
   return value;
+}
+#endif
+#if PY_VERSION_HEX < 0x030A0000
+static inline int PyModule_AddObjectRef(PyObject *module, const char *name, PyObject *value) {
+  Py_INCREF(value);
+  return PyModule_AddObject(module, name, value);
 }
 #endif
 #if PY_VERSION_HEX < 0x030A0000 && !defined(Py_TPFLAGS_IMMUTABLETYPE)

@@ -43,6 +43,8 @@ typedef struct Type {
   PyObject *zone;       /* timestamp: tzinfo, or NULL */
   PyObject *shape;      /* struct: name -> index */
   PyObject *names;      /* struct: tuple of str */
+  PyObject *seen_shape; /* struct: the last other shape that it was made of, and where its fields lay there */
+  Py_ssize_t *seen_index;
   const char *text;     /* its notation, for messages */
   PyObject *text_object;
   int children;
@@ -66,13 +68,26 @@ typedef struct { const char *name; PyObject *key; Py_ssize_t index; } Step;
 extern Step path[DEPTH_MAX + 2];
 extern int path_depth;
 extern const char *path_where; /* `legs.grade: result` */
+int shape_setup(void);
 int wrong(const Type *t, PyObject *value);           /* TypeError: wants, got */
 int out_of_range(const Type *t, PyObject *value);    /* OverflowError */
-int shape_setup(PyObject *row, PyObject *restore);
-int is_row(PyObject *value);
-PyObject *row_make(const Type *t, PyObject *values); /* steals the list `values` */
 int struct_open(const Type *t, PyObject *value, PyObject **fields); /* new references */
 void struct_close(const Type *t, PyObject **fields);
+
+/* ---- row.c: the type Row */
+struct Column;
+PyObject *row_type(void);
+int is_row(PyObject *value);
+PyObject *row_begin(const Type *t); /* to be filled by row_put */
+void row_put(PyObject *row, Py_ssize_t i, PyObject *value); /* steals */
+PyObject *row_field(PyObject *row, Py_ssize_t i);
+Py_ssize_t row_size(PyObject *row);
+PyObject *row_shape(PyObject *row); /* borrowed; NULL = no names */
+long row_kind(PyObject *row);       /* -1 = not said */
+PyObject *row_view(const struct Column *c, uint32_t row); /* good until views_close */
+int views_close(void); /* the row is done; 0 = a view that was kept could not be filled */
+PyObject *row_restore(PyObject *self, PyObject *const *a, Py_ssize_t n);
+PyObject *row_messages(PyObject *self, PyObject *callable);
 
 /* ---- columns.c: reading */
 typedef struct Column {

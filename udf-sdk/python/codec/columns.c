@@ -100,13 +100,13 @@ static PyObject *map_get(const Column *c, uint32_t row) {
 }
 
 static PyObject *struct_get(const Column *c, uint32_t row) {
-  PyObject *values = PyList_New(c->type->children);
-  for (int i = 0; values && i < c->type->children; i++) {
+  PyObject *made = row_begin(c->type);
+  for (int i = 0; made && i < c->type->children; i++) {
     PyObject *field = column_get(&c->child[i], row);
-    if (!field) { Py_DECREF(values); return NULL; }
-    PyList_SetItem(values, i, field);
+    if (!field) { Py_DECREF(made); return NULL; }
+    row_put(made, i, field);
   }
-  return values ? row_make(c->type, values) : NULL;
+  return made;
 }
 
 PyObject *column_get(const Column *c, uint32_t row) {

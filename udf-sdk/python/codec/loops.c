@@ -102,7 +102,9 @@ static PyObject *call_with_row(const Function *f, PyObject *callable, PyObject *
   owned = count;
   PyObject *result = NULL;
   for (int i = 0; i < f->arguments; i++) {
-    if (!(all[count] = column_get(&f->columns[i], row))) break;
+    const Column *c = &f->columns[i];
+    int view = c->type->code == T_STRUCT && !column_is_null(c, row);
+    if (!(all[count] = view ? row_view(c, row) : column_get(c, row))) break;
     count++;
   }
   int end = count;
@@ -119,6 +121,14 @@ static int null_in(const Function *f, uint32_t row) {
   for (int i = 0; i < f->arguments; i++)
     if (f->null_skips[i] && column_is_null(&f->columns[i], row)) return 1;
   return 0;
+}
+
+static int done_with_row(int ok) { return ok && views_close(); }
+
+/* First the error, so that its traceback holds the row no more when the views are closed. */
+static void give_up(uint32_t row) {
+  row_failed(row);
+  if (!views_close()) PyErr_Clear(); /* the row has its error already */
 }
 
 static void output_where(const Function *f) {
@@ -148,9 +158,9 @@ static void run_scalar(Function *f) {
     PyObject *result = call_with_row(f, f->call, NULL, NULL, row);
     int ok = result && emit(f, result);
     Py_XDECREF(result);
-    if (UNLIKELY(!ok)) {
+    if (UNLIKELY(!done_with_row(ok))) {
       undo_back();
-      row_failed(row);
+      give_up(row);
       hold_place(f, row);
     }
   }
@@ -177,14 +187,9 @@ static PyObject *begin_many(Function *f, uint32_t row) { /* an iterator, or NULL
 static void row_kind_of(PyObject *value) {
   /* A row whose kind the user set; others have that of their source. */
   uint8_t kind = current.row_kinds ? current.row_kinds[current.row] : 0;
-  if (is_row(value)) {
-    PyObject *set = PyObject_GetAttrString(value, "_kind");
-    if (set && set != Py_None) {
-      long number = PyLong_AsLong(set);
-      if (number >= 0 && number <= 3 && number != kind) { kind = (uint8_t)number; current.kinds_used = 1; }
-    }
-    Py_XDECREF(set);
-    PyErr_Clear();
+  if (is_row(value) && row_kind(value) >= 0 && row_kind(value) != kind) {
+    kind = (uint8_t)row_kind(value);
+    current.kinds_used = 1;
   }
   buffer_append(&current.kinds, &kind, 1);
 }
@@ -216,10 +221,10 @@ static int run_many(Function *f) { /* 1 = more */
       if (UNLIKELY(built_bytes > OUTPUT_BYTES)) return 1;
     }
     Py_CLEAR(current.iterator); /* a generator that is given up runs its `finally`; the exception stays set */
-    if (PyErr_Occurred()) {
+    if (!done_with_row(!PyErr_Occurred())) {
       take_back(f, start);
       undo_back();
-      row_failed(current.row);
+      give_up(current.row);
     }
     current.row++;
   }
@@ -248,9 +253,9 @@ static void run_reduce(Function *f) {
       if (*live == Py_None) { result = value; Py_INCREF(result); }
       else result = call_two(f->call, *live, value);
     }
-    int ok = result && emit(f, result) && state_replace(s, current.key, result);
+    int ok = done_with_row(result && emit(f, result) && state_replace(s, current.key, result));
     if (!ok) {
-      row_failed(row);
+      give_up(row);
       hold_place(f, row);
     }
     Py_CLEAR(*live);
@@ -294,9 +299,9 @@ static void run_fold(Function *f) {
       result = call_with_row(f, callable, held, NULL, row);
     }
     int replaced = result && result != Py_None;
-    int ok = result && state_replace(s, current.key, replaced ? result : held);
+    int ok = done_with_row(result && state_replace(s, current.key, replaced ? result : held));
     if (!ok) {
-      row_failed(row);
+      give_up(row);
       Py_CLEAR(current.live[current.key]);
     } else if (replaced && result != held) {
       Py_CLEAR(current.live[current.key]);
@@ -332,5 +337,5 @@ int loop_run(void) {
 
 void loop_drop(void) { /* the host gave up a bundle that had more */
   Py_CLEAR(current.iterator);
-  PyErr_Clear();
+  if (!views_close()) PyErr_Clear(); /* nobody will read what was kept of it */
 }

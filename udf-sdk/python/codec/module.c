@@ -31,12 +31,12 @@ static PyObject *none(void) {
   return Py_None;
 }
 
-/* setup(classes, Row, restore, format_traceback) */
+/* setup(classes, format_traceback) */
 static PyObject *f_setup(PyObject *self, PyObject *const *a, Py_ssize_t n) {
   (void)self;
-  if (!expect(n, 4) || !scalar_setup(a[0]) || !shape_setup(a[1], a[2])) return NULL;
-  Py_INCREF(a[3]);
-  format_traceback = a[3];
+  if (!expect(n, 2) || !scalar_setup(a[0]) || !shape_setup()) return NULL;
+  Py_INCREF(a[1]);
+  format_traceback = a[1];
   return none();
 }
 
@@ -183,13 +183,13 @@ static PyObject *f_current_key(PyObject *self, PyObject *unused) {
     return NULL;
   }
   if (f->keys == 1) return column_get(&f->key_columns[0], current.key);
-  PyObject *values = PyList_New(f->keys);
-  for (int i = 0; values && i < f->keys; i++) {
+  PyObject *row = row_begin(f->key_row);
+  for (int i = 0; row && i < f->keys; i++) {
     PyObject *one = column_get(&f->key_columns[i], current.key);
-    if (!one) { Py_DECREF(values); return NULL; }
-    PyList_SetItem(values, i, one);
+    if (!one) { Py_DECREF(row); return NULL; }
+    row_put(row, i, one);
   }
-  return values ? row_make(f->key_row, values) : NULL;
+  return row;
 }
 
 static PyObject *f_watermark(PyObject *self, PyObject *unused) {
@@ -313,12 +313,17 @@ static PyMethodDef methods[] = {
   {"current_key", f_current_key, METH_NOARGS, NULL},
   {"watermark", f_watermark, METH_NOARGS, NULL},
   {"processing_time", f_processing_time, METH_NOARGS, NULL},
+  {"restore", FAST(row_restore)},
+  {"row_messages", row_messages, METH_O, NULL},
   NATIVE_METHODS
   {NULL, NULL, 0, NULL},
 };
 static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_wasmill_codec", "Frames to Python objects and back.", -1, methods, NULL, NULL, NULL, NULL};
 
 EXPORTED PyObject *PyInit__wasmill_codec(void) {
-  if (!state_setup()) return NULL;
-  return PyModule_Create(&definition);
+  PyObject *row = row_type();
+  if (!row || !state_setup()) return NULL;
+  PyObject *module = PyModule_Create(&definition);
+  if (module && PyModule_AddObjectRef(module, "Row", row) < 0) Py_CLEAR(module);
+  return module;
 }

@@ -7,27 +7,10 @@ Step path[DEPTH_MAX + 2];
 int path_depth;
 const char *path_where = "";
 
-static PyObject *Row, *restore, *n_values, *n_names, *n_fields, *n_dataclass;
+static PyObject *n_fields, *n_dataclass;
 
-int shape_setup(PyObject *row, PyObject *restorer) {
-  Py_INCREF(row);
-  Py_INCREF(restorer);
-  Row = row;
-  restore = restorer;
-  if (n_values) return 1;
-  return (n_values = PyUnicode_FromString("_values")) && (n_names = PyUnicode_FromString("_shape"))
-      && (n_fields = PyUnicode_FromString("_fields")) && (n_dataclass = PyUnicode_FromString("__dataclass_fields__"));
-}
-
-int is_row(PyObject *value) {
-  return Py_TYPE(value) == (PyTypeObject *)Row || PyType_IsSubtype(Py_TYPE(value), (PyTypeObject *)Row);
-}
-
-PyObject *row_make(const Type *t, PyObject *values) {
-  PyObject *arguments[3] = {NULL, t->shape, values};
-  PyObject *row = PyObject_Vectorcall(restore, arguments + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-  Py_DECREF(values);
-  return row;
+int shape_setup(void) {
+  return (n_fields = PyUnicode_FromString("_fields")) && (n_dataclass = PyUnicode_FromString("__dataclass_fields__"));
 }
 
 /* ---- messages */
@@ -150,29 +133,34 @@ static int from_attributes(const Type *t, PyObject *value, PyObject **fields) {
   return 1;
 }
 
+/* Where the fields of `t` lie in rows of another shape. Rows of one place in a program share their shape mostly. */
+static const Py_ssize_t *indices_in(const Type *shared, PyObject *shape) {
+  Type *t = (Type *)shared; /* a cache is no change */
+  if (t->seen_shape == shape) return t->seen_index;
+  if (!t->seen_index) t->seen_index = take(sizeof(Py_ssize_t) * (size_t)t->children);
+  Py_CLEAR(t->seen_shape);
+  for (int i = 0; i < t->children; i++) {
+    PyObject *index = PyDict_GetItemWithError(shape, PyTuple_GetItem(t->names, i));
+    if (!index) {
+      if (!PyErr_Occurred()) field_missing(t, i, "lacks the field");
+      return NULL;
+    }
+    t->seen_index[i] = PyLong_AsSsize_t(index);
+  }
+  Py_INCREF(shape);
+  t->seen_shape = shape;
+  return t->seen_index;
+}
+
 /* A Row with names goes by name, one without by position. */
 static int from_row(const Type *t, PyObject *row, PyObject **fields) {
-  PyObject *values = PyObject_GetAttr(row, n_values), *shape = values ? PyObject_GetAttr(row, n_names) : NULL;
-  int ok = 0;
-  if (shape && PyList_Check(values)) {
-    if (shape == t->shape || shape == Py_None) {
-      ok = from_sequence(t, values, fields);
-    } else if (PyDict_Size(shape) != t->children || PyList_Size(values) != t->children) {
-      ok = lengths_differ(t, row, PyList_Size(values));
-    } else {
-      ok = 1;
-      for (int i = 0; ok && i < t->children; i++) {
-        PyObject *index = PyDict_GetItemWithError(shape, PyTuple_GetItem(t->names, i));
-        if (!index) { ok = PyErr_Occurred() ? 0 : field_missing(t, i, "lacks the field"); break; }
-        PyObject *one = PyList_GetItem(values, PyLong_AsLong(index));
-        ok = one != NULL;
-        if (ok) { Py_INCREF(one); fields[i] = one; }
-      }
-    }
-  }
-  Py_XDECREF(values);
-  Py_XDECREF(shape);
-  return ok;
+  if (row_size(row) != t->children) return lengths_differ(t, row, row_size(row));
+  PyObject *shape = row_shape(row);
+  const Py_ssize_t *index = NULL;
+  if (shape && shape != t->shape && !(index = indices_in(t, shape))) return 0;
+  for (int i = 0; i < t->children; i++)
+    if (!(fields[i] = row_field(row, index ? index[i] : i))) return 0;
+  return 1;
 }
 
 static int has(PyObject *value, PyObject *name) {

@@ -78,6 +78,8 @@ void type_free(Type *t) {
   Py_XDECREF(t->zone);
   Py_XDECREF(t->shape);
   Py_XDECREF(t->names);
+  Py_XDECREF(t->seen_shape);
+  free(t->seen_index);
   Py_XDECREF(t->text_object);
   free(t);
 }

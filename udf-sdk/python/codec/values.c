@@ -135,18 +135,25 @@ static PyObject *read_map(const Type *t, In *in, uint32_t count) {
 static PyObject *read_items(const Type *t, In *in, uint32_t count) {
   PyObject *list = PyList_New(count);
   for (uint32_t i = 0; list && i < count; i++) {
-    PyObject *item = read_any(t->code == T_LIST ? t->child[0] : t->child[i], in);
+    PyObject *item = read_any(t->child[0], in);
     if (!item) { Py_DECREF(list); return NULL; }
     PyList_SetItem(list, i, item);
   }
   return list;
 }
 
-static PyObject *read_value(const Type *t, In *in) {
-  if (t->code == T_STRUCT) {
-    PyObject *values = read_items(t, in, (uint32_t)t->children);
-    return values ? row_make(t, values) : NULL;
+static PyObject *read_struct(const Type *t, In *in) {
+  PyObject *row = row_begin(t);
+  for (int i = 0; row && i < t->children; i++) {
+    PyObject *field = read_any(t->child[i], in);
+    if (!field) { Py_DECREF(row); return NULL; }
+    row_put(row, i, field);
   }
+  return row;
+}
+
+static PyObject *read_value(const Type *t, In *in) {
+  if (t->code == T_STRUCT) return read_struct(t, in);
   if (t->code == T_UTF8 || t->code == T_BINARY || t->code == T_LIST || t->code == T_MAP) {
     if (!enough(in, 4)) return NULL;
     uint32_t count = load32(in->at);

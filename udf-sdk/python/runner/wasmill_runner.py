@@ -13,7 +13,7 @@ import wasmill_sources
 import wasmill_zones
 from componentize_py_types import Err
 from wasmill import binding as bindings
-from wasmill import declare, notation, rows
+from wasmill import declare, notation
 from wit_world import exports
 from wit_world.exports import control
 
@@ -150,8 +150,7 @@ class Control(exports.Control):
 
 
 codec.setup(
-    (decimal.Decimal, datetime.date, datetime.time, datetime.datetime, datetime.timezone.utc), rows.Row, rows.restore,
-    wasmill_problems.traceback_text,
+    (decimal.Decimal, datetime.date, datetime.time, datetime.datetime, datetime.timezone.utc), wasmill_problems.traceback_text
 )
 wasmill_zones.install()
 

@@ -6,14 +6,14 @@ import traceback
 
 import _wasmill_codec as raw
 import frames
-from wasmill import binding, rows
+from wasmill import binding
 from wasmill.notation import DataType, parse
 
 
 def set_up():
     """Once in a process."""
     raw.setup(
-        (decimal.Decimal, datetime.date, datetime.time, datetime.datetime, datetime.timezone.utc), rows.Row, rows.restore,
+        (decimal.Decimal, datetime.date, datetime.time, datetime.datetime, datetime.timezone.utc),
         lambda e: "".join(traceback.format_exception(type(e), e, e.__traceback__)),
     )
     return Codec

@@ -1,0 +1,348 @@
+/* `Row`, a struct in Python. Its methods that need no speed are added in Python (wasmill/rows.py).
+ *
+ * The row that a UDF gets is a view: a field is made when it is asked for. When the row is done, a view that nobody kept is used again
+ * for the next row; one that was kept gets all its fields at last.
+ */
+#include "codec.h"
+#include <stddef.h>
+
+#define VIEWS 8
+
+typedef struct {
+  PyVarObject head;
+  PyObject *shape;       /* name -> index, or NULL */
+  long kind;             /* -1 = as its source */
+  const Column *source;  /* of a view */
+  uint32_t row;
+  PyObject *value[];     /* NULL in a view: not made yet */
+} Row;
+
+static PyTypeObject *RowType;
+static PyObject *no_field; /* (row, name) -> message */
+
+static Py_ssize_t size_of(const Row *r) { return r->head.ob_size; }
+
+static Row *row_new(Py_ssize_t size, PyObject *shape) {
+  Row *r = (Row *)PyType_GenericAlloc(RowType, size);
+  if (!r) return NULL;
+  r->shape = shape;
+  if (shape) Py_INCREF(shape);
+  r->kind = -1;
+  return r;
+}
+
+static PyObject *made(Row *r, Py_ssize_t i) { /* borrowed */
+  if (!r->value[i]) r->value[i] = column_get(&r->source->child[i], r->row);
+  return r->value[i];
+}
+
+static int settle(Row *r) { /* a field that cannot be made is None, and the first such failure is set */
+  PyObject *failure = NULL;
+  for (Py_ssize_t i = 0; i < size_of(r); i++) {
+    if (made(r, i)) continue;
+    PyObject *e = PyErr_GetRaisedException();
+    if (failure) Py_XDECREF(e);
+    else failure = e;
+    Py_INCREF(Py_None);
+    r->value[i] = Py_None;
+  }
+  r->source = NULL;
+  if (!failure) return 1;
+  PyErr_SetObject((PyObject *)Py_TYPE(failure), failure);
+  Py_DECREF(failure);
+  return 0;
+}
+
+static void forget(Row *r) {
+  for (Py_ssize_t i = 0; i < size_of(r); i++) Py_CLEAR(r->value[i]);
+}
+
+/* ---- views */
+static Row *views[VIEWS];
+static int open_views, kept_views;
+
+PyObject *row_view(const Column *c, uint32_t row) {
+  if (open_views == VIEWS) return column_get(c, row);
+  Row *r = open_views < kept_views ? views[open_views] : NULL;
+  if (r && (size_of(r) != c->type->children || r->shape != c->type->shape)) {
+    Py_DECREF((PyObject *)r);
+    r = NULL;
+  }
+  if (!r) {
+    r = row_new(c->type->children, c->type->shape);
+    views[open_views] = r;
+    if (!r) { kept_views = open_views; return NULL; }
+    if (kept_views <= open_views) kept_views = open_views + 1;
+  }
+  r->source = c;
+  r->row = row;
+  r->kind = current.row_kinds ? current.row_kinds[row] : -1;
+  open_views++;
+  Py_INCREF((PyObject *)r);
+  return (PyObject *)r;
+}
+
+int views_close(void) {
+  int ok = 1;
+  while (open_views) {
+    Row *r = views[--open_views];
+    if (Py_REFCNT((PyObject *)r) == 1) {
+      forget(r);
+      continue;
+    }
+    if (!ok) PyErr_Clear();
+    ok &= settle(r);
+    Py_DECREF((PyObject *)r);
+    views[open_views] = views[--kept_views];
+  }
+  return ok;
+}
+
+/* ---- for the codec */
+int is_row(PyObject *value) { return Py_TYPE(value) == RowType; }
+
+PyObject *row_field(PyObject *row, Py_ssize_t i) {
+  PyObject *value = made((Row *)row, i);
+  if (value) Py_INCREF(value);
+  return value;
+}
+
+Py_ssize_t row_size(PyObject *row) { return size_of((Row *)row); }
+PyObject *row_shape(PyObject *row) { return ((Row *)row)->shape; }
+long row_kind(PyObject *row) { return ((Row *)row)->kind; }
+
+PyObject *row_begin(const Type *t) { return (PyObject *)row_new(t->children, t->shape); }
+void row_put(PyObject *row, Py_ssize_t i, PyObject *value) { ((Row *)row)->value[i] = value; }
+
+/* ---- for Python */
+static void dealloc(PyObject *self) {
+  PyTypeObject *type = Py_TYPE(self);
+  forget((Row *)self);
+  Py_XDECREF(((Row *)self)->shape);
+  PyObject_Free(self);
+  Py_DECREF(type);
+}
+
+static int count_names(PyObject *shape) { /* in place: the values become indices */
+  PyObject *name, *value;
+  Py_ssize_t at = 0;
+  for (long i = 0; PyDict_Next(shape, &at, &name, &value); i++) {
+    PyObject *index = PyLong_FromLong(i);
+    int failed = !index || PyDict_SetItem(shape, name, index) < 0;
+    Py_XDECREF(index);
+    if (failed) return 0;
+  }
+  return 1;
+}
+
+static PyObject *new_named(PyObject *kwargs) {
+  PyObject *shape = PyDict_Copy(kwargs), *name, *value;
+  Row *r = shape ? row_new(PyDict_Size(shape), shape) : NULL;
+  Py_XDECREF(shape);
+  if (!r) return NULL;
+  Py_ssize_t at = 0;
+  for (Py_ssize_t i = 0; PyDict_Next(shape, &at, &name, &value); i++) {
+    Py_INCREF(value);
+    r->value[i] = value;
+  }
+  if (count_names(shape)) return (PyObject *)r;
+  Py_DECREF((PyObject *)r);
+  return NULL;
+}
+
+static PyObject *new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
+  (void)type;
+  Py_ssize_t size = PyTuple_Size(args);
+  if (kwargs && PyDict_Size(kwargs)) {
+    if (!size) return new_named(kwargs);
+    PyErr_SetString(PyExc_ValueError, "Row takes values or names with values, not both");
+    return NULL;
+  }
+  Row *r = row_new(size, NULL);
+  for (Py_ssize_t i = 0; r && i < size; i++) {
+    r->value[i] = PyTuple_GetItem(args, i);
+    Py_INCREF(r->value[i]);
+  }
+  return (PyObject *)r;
+}
+
+/* The index of a name; -1 = there is none (or an exception is set). */
+static Py_ssize_t index_of(Row *r, PyObject *name) {
+  PyObject *index = r->shape ? PyDict_GetItemWithError(r->shape, name) : NULL;
+  return index ? PyLong_AsSsize_t(index) : -1;
+}
+
+static void say_missing(Row *r, PyObject *name, PyObject *exception) {
+  PyErr_Clear();
+  PyObject *arguments[3] = {NULL, (PyObject *)r, name};
+  PyObject *message = no_field ? PyObject_Vectorcall(no_field, arguments + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL) : NULL;
+  if (message) PyErr_SetObject(exception, message);
+  Py_XDECREF(message);
+}
+
+static PyObject *getattro(PyObject *self, PyObject *name) {
+  Row *r = (Row *)self;
+  Py_ssize_t i = index_of(r, name);
+  if (i >= 0) return row_field(self, i);
+  if (PyErr_Occurred()) return NULL;
+  PyObject *found = PyObject_GenericGetAttr(self, name);
+  if (!found && PyErr_ExceptionMatches(PyExc_AttributeError)) say_missing(r, name, PyExc_AttributeError);
+  return found;
+}
+
+static int put(Row *r, Py_ssize_t i, PyObject *value) {
+  PyObject *old = r->value[i];
+  Py_INCREF(value);
+  r->value[i] = value;
+  Py_XDECREF(old);
+  return 0;
+}
+
+static int setattro(PyObject *self, PyObject *name, PyObject *value) {
+  Row *r = (Row *)self;
+  Py_ssize_t i = value ? index_of(r, name) : -1;
+  if (i >= 0) return put(r, i, value);
+  if (PyErr_Occurred()) return -1;
+  if (PyObject_GenericSetAttr(self, name, value) == 0) return 0;
+  if (PyErr_ExceptionMatches(PyExc_AttributeError)) say_missing(r, name, PyExc_AttributeError);
+  return -1;
+}
+
+/* The place of a name or number; -1 with an exception. */
+static Py_ssize_t place(Row *r, PyObject *key) {
+  if (PyUnicode_Check(key)) {
+    Py_ssize_t i = index_of(r, key);
+    if (i < 0 && !PyErr_Occurred()) say_missing(r, key, PyExc_KeyError);
+    return i;
+  }
+  PyObject *number = PyNumber_Index(key);
+  if (!number) return -1;
+  Py_ssize_t i = PyLong_AsSsize_t(number);
+  Py_DECREF(number);
+  if (i == -1 && PyErr_Occurred()) return -1;
+  if (i < 0) i += size_of(r);
+  if (i >= 0 && i < size_of(r)) return i;
+  PyErr_Format(PyExc_IndexError, "Row index out of range: it has %zd fields", size_of(r));
+  return -1;
+}
+
+static PyObject *as_list(PyObject *self) {
+  Row *r = (Row *)self;
+  PyObject *list = PyList_New(size_of(r));
+  for (Py_ssize_t i = 0; list && i < size_of(r); i++) {
+    PyObject *value = row_field(self, i);
+    if (!value) { Py_DECREF(list); return NULL; }
+    PyList_SetItem(list, i, value);
+  }
+  return list;
+}
+
+static PyObject *subscript(PyObject *self, PyObject *key) {
+  if (!PyUnicode_Check(key) && !PyIndex_Check(key)) { /* a slice, or its error */
+    PyObject *list = as_list(self), *part = list ? PyObject_GetItem(list, key) : NULL;
+    Py_XDECREF(list);
+    return part;
+  }
+  Py_ssize_t i = place((Row *)self, key);
+  return i < 0 ? NULL : row_field(self, i);
+}
+
+static int ass_subscript(PyObject *self, PyObject *key, PyObject *value) {
+  if (!value) {
+    PyErr_SetString(PyExc_TypeError, "a field of a Row cannot be deleted");
+    return -1;
+  }
+  Py_ssize_t i = place((Row *)self, key);
+  return i < 0 ? -1 : put((Row *)self, i, value);
+}
+
+static Py_ssize_t length(PyObject *self) { return size_of((Row *)self); }
+
+static PyObject *iter(PyObject *self) {
+  PyObject *list = as_list(self), *iterator = list ? PyObject_GetIter(list) : NULL;
+  Py_XDECREF(list);
+  return iterator;
+}
+
+static PyObject *get_values(PyObject *self, void *unused) { (void)unused; return as_list(self); }
+
+static PyObject *get_shape(PyObject *self, void *unused) {
+  (void)unused;
+  PyObject *shape = ((Row *)self)->shape;
+  if (!shape) shape = Py_None;
+  Py_INCREF(shape);
+  return shape;
+}
+
+static int set_shape(PyObject *self, PyObject *shape, void *unused) {
+  (void)unused;
+  Row *r = (Row *)self;
+  if (!shape || (shape != Py_None && (!PyDict_Check(shape) || PyDict_Size(shape) != size_of(r)))) {
+    PyErr_SetString(PyExc_ValueError, "the shape of a Row is a dict of name to index, or None");
+    return -1;
+  }
+  PyObject *old = r->shape;
+  r->shape = shape == Py_None ? NULL : shape;
+  if (r->shape) Py_INCREF(r->shape);
+  Py_XDECREF(old);
+  return 0;
+}
+
+static PyObject *get_kind(PyObject *self, void *unused) {
+  (void)unused;
+  if (((Row *)self)->kind >= 0) return PyLong_FromLong(((Row *)self)->kind);
+  Py_INCREF(Py_None);
+  return Py_None;
+}
+
+static int set_kind(PyObject *self, PyObject *kind, void *unused) {
+  (void)unused;
+  long number = !kind || kind == Py_None ? -1 : PyLong_AsLong(kind);
+  if (number == -1 && PyErr_Occurred()) return -1;
+  if (number > 3 || number < -1) {
+    PyErr_SetString(PyExc_ValueError, "a row kind is 0 to 3, or None");
+    return -1;
+  }
+  ((Row *)self)->kind = number;
+  return 0;
+}
+
+/* restore(shape or None, values): a Row of a list */
+PyObject *row_restore(PyObject *self, PyObject *const *a, Py_ssize_t n) {
+  (void)self;
+  if (n != 2 || !PyList_Check(a[1]) || (a[0] != Py_None && !PyDict_Check(a[0]))) {
+    PyErr_SetString(PyExc_TypeError, "restore wants a dict or None, and a list");
+    return NULL;
+  }
+  Row *r = row_new(PyList_Size(a[1]), a[0] == Py_None ? NULL : a[0]);
+  for (Py_ssize_t i = 0; r && i < size_of(r); i++) {
+    r->value[i] = PyList_GetItem(a[1], i);
+    Py_INCREF(r->value[i]);
+  }
+  return (PyObject *)r;
+}
+
+/* row_messages(callable): says what is missing */
+PyObject *row_messages(PyObject *self, PyObject *callable) {
+  (void)self;
+  Py_INCREF(callable);
+  Py_XDECREF(no_field);
+  no_field = callable;
+  Py_INCREF(Py_None);
+  return Py_None;
+}
+
+static PyGetSetDef getset[] = {
+  {"_values", get_values, NULL, NULL, NULL}, {"_shape", get_shape, set_shape, NULL, NULL}, {"_kind", get_kind, set_kind, NULL, NULL}, {0},
+};
+static PyType_Slot slots[] = {
+  {Py_tp_dealloc, (void *)dealloc}, {Py_tp_new, (void *)new}, {Py_tp_getattro, (void *)getattro}, {Py_tp_setattro, (void *)setattro},
+  {Py_tp_iter, (void *)iter}, {Py_tp_getset, getset}, {Py_mp_subscript, (void *)subscript}, {Py_mp_ass_subscript, (void *)ass_subscript},
+  {Py_mp_length, (void *)length}, {0, NULL},
+};
+static PyType_Spec spec = {"wasmill.rows.Row", (int)offsetof(Row, value), sizeof(PyObject *), Py_TPFLAGS_DEFAULT, slots};
+
+PyObject *row_type(void) {
+  if (!RowType) RowType = (PyTypeObject *)PyType_FromSpec(&spec);
+  return (PyObject *)RowType;
+}
