@@ -110,13 +110,13 @@ static int append_text(Builder *b, PyObject *value) {
 static int append_list(Builder *b, PyObject *value) {
   int list = PyList_Check(value);
   if (!list && !PyTuple_Check(value)) return wrong(b->type, value);
-  Py_ssize_t size = list ? PyList_Size(value) : PyTuple_Size(value);
+  Py_ssize_t size = list ? list_size(value) : tuple_size(value);
   Step *step = &path[path_depth++];
   *step = (Step){0};
   int ok = 1;
   for (Py_ssize_t i = 0; ok && i < size; i++) {
     step->index = i;
-    PyObject *item = list ? PyList_GetItem(value, i) : PyTuple_GetItem(value, i);
+    PyObject *item = list ? list_item(value, i) : tuple_item(value, i);
     ok = item && builder_append(&b->child[0], item);
   }
   path_depth--;
@@ -144,9 +144,9 @@ static int append_struct(Builder *b, PyObject *value) {
   int ok = struct_open(t, value, fields);
   if (ok) {
     Step *step = &path[path_depth++];
-    *step = (Step){0};
+    *step = (Step){t->names, NULL, 0};
     for (int i = 0; ok && i < t->children; i++) {
-      step->name = PyUnicode_AsUTF8AndSize(PyTuple_GetItem(t->names, i), NULL);
+      step->index = i;
       ok = builder_append(&b->child[i], fields[i]);
     }
     path_depth--;
@@ -160,8 +160,12 @@ static int append_scalar(Builder *b, PyObject *value) {
   uint8_t bytes[16];
   int done = scalar_write(b->type, value, bytes);
   if (done != 1) return done;
-  if (b->type->code == T_BOOL) put_bit(b, bytes[0]);
-  else buffer_append(&b->data, bytes, b->type->width);
+  switch (b->type->code == T_BOOL ? 0 : b->type->width) { /* of a known length, a copy is no call */
+    case 0: put_bit(b, bytes[0]); break;
+    case 4: memcpy(buffer_extend(&b->data, 4), bytes, 4); break;
+    case 8: memcpy(buffer_extend(&b->data, 8), bytes, 8); break;
+    default: buffer_append(&b->data, bytes, b->type->width);
+  }
   return 1;
 }
 

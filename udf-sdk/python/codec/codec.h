@@ -8,6 +8,7 @@
  */
 #pragma once
 #include "abi.h"
+#include "layout.h"
 
 #define DEPTH_MAX 16
 #define EXPORTED __attribute__((visibility("default")))
@@ -64,7 +65,7 @@ int text_open(const Type *t, PyObject *value, Text *text); /* utf8 and binary */
 void text_close(Text *text);
 
 /* ---- shapes.c: structs, whatever the user makes them of; and what is said of wrong values */
-typedef struct { const char *name; PyObject *key; Py_ssize_t index; } Step;
+typedef struct { PyObject *names; PyObject *key; Py_ssize_t index; } Step; /* a field, a key, or a place in a list */
 extern Step path[DEPTH_MAX + 2];
 extern int path_depth;
 extern const char *path_where; /* `legs.grade: result` */
@@ -94,6 +95,7 @@ typedef struct Column {
   const Type *type;
   const uint8_t *validity, *data, *chars;
   uint32_t rows;
+  uint8_t ascii;  /* all text is: it can be copied as it is */
   uint8_t absent; /* rows that have no slots: the arguments of `merge` */
   struct Column *child;
 } Column;

@@ -38,6 +38,18 @@ static uint32_t last_offset(const Column *c) {
   return (uint32_t)end;
 }
 
+static int all_ascii(const uint8_t *at, uint32_t length) {
+  uint64_t bits = 0;
+  uint32_t i = 0;
+  for (; i + 64 <= length; i += 64) { /* in blocks: the host's deadline is checked on every turn of a loop */
+    uint64_t block[8];
+    memcpy(block, at + i, 64);
+    bits |= block[0] | block[1] | block[2] | block[3] | block[4] | block[5] | block[6] | block[7];
+  }
+  for (; i < length; i++) bits |= at[i];
+  return !(bits & 0x8080808080808080ull);
+}
+
 void column_load(Column *c, Slots *s, uint32_t rows) {
   const Type *t = c->type;
   uint32_t length;
@@ -60,6 +72,7 @@ void column_load(Column *c, Slots *s, uint32_t rows) {
   if (t->code == T_UTF8 || t->code == T_BINARY) {
     c->chars = slot_take(s, &length);
     need(length, last_offset(c));
+    c->ascii = t->code == T_UTF8 && all_ascii(c->chars, length);
   } else if (t->code == T_LIST || t->code == T_MAP) {
     uint32_t inner = last_offset(c);
     for (int i = 0; i < t->children; i++) column_load(&c->child[i], s, inner);
@@ -117,6 +130,7 @@ PyObject *column_get(const Column *c, uint32_t row) {
     case T_BOOL: return PyBool_FromLong(bit_get(c->data, row));
     case T_UTF8:
       span(c, row, &from, &to, UINT32_MAX);
+      if (c->ascii) return ascii_new((const char *)c->chars + from, to - from);
       return PyUnicode_FromStringAndSize((const char *)c->chars + from, to - from);
     case T_BINARY:
       span(c, row, &from, &to, UINT32_MAX);

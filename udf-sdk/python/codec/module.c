@@ -321,6 +321,7 @@ static PyMethodDef methods[] = {
 static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_wasmill_codec", "Frames to Python objects and back.", -1, methods, NULL, NULL, NULL, NULL};
 
 EXPORTED PyObject *PyInit__wasmill_codec(void) {
+  if (!layout_check()) return NULL;
   PyObject *row = row_type();
   if (!row || !state_setup()) return NULL;
   PyObject *module = PyModule_Create(&definition);

@@ -169,7 +169,9 @@ static PyObject *new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
 /* The index of a name; -1 = there is none (or an exception is set). */
 static Py_ssize_t index_of(Row *r, PyObject *name) {
   PyObject *index = r->shape ? PyDict_GetItemWithError(r->shape, name) : NULL;
-  return index ? PyLong_AsSsize_t(index) : -1;
+  int64_t small;
+  if (!index) return -1;
+  return small_int(index, &small) ? (Py_ssize_t)small : PyLong_AsSsize_t(index);
 }
 
 static void say_missing(Row *r, PyObject *name, PyObject *exception) {

@@ -346,6 +346,11 @@ static int write_uint64(const Type *t, PyObject *value, uint8_t *to) {
 }
 
 static int write_int(const Type *t, PyObject *value, uint8_t *to) {
+  int64_t small;
+  if (PyLong_CheckExact(value) && t->code == T_INT && t->width == 8 && small_int(value, &small)) {
+    memcpy(to, &small, 8);
+    return 1;
+  }
   if (!PyLong_Check(value)) {
     if (!PyIndex_Check(value)) return wrong(t, value);
     PyObject *index = PyNumber_Index(value);
@@ -367,7 +372,9 @@ static int write_int(const Type *t, PyObject *value, uint8_t *to) {
 
 static int write_float(const Type *t, PyObject *value, uint8_t *to) {
   double v;
-  if (PyFloat_Check(value)) {
+  if (PyFloat_CheckExact(value)) {
+    v = float_of(value);
+  } else if (PyFloat_Check(value)) {
     v = PyFloat_AsDouble(value);
   } else if (PyLong_Check(value) && !PyBool_Check(value)) {
     v = PyLong_AsDouble(value);
@@ -420,6 +427,7 @@ int scalar_write(const Type *t, PyObject *value, uint8_t *to) {
 int text_open(const Type *t, PyObject *value, Text *text) {
   text->held = 0;
   if (t->code == T_UTF8) {
+    if (PyUnicode_CheckExact(value) && ascii_text(value, &text->at, &text->size)) return 1;
     if (!PyUnicode_Check(value)) return wrong(t, value);
     text->at = PyUnicode_AsUTF8AndSize(value, &text->size);
     return text->at != NULL;

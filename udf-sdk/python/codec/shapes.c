@@ -22,7 +22,10 @@ static void path_text(char *to, size_t size) {
     PyObject *shown = s->key ? PyObject_Repr(s->key) : NULL;
     if (shown) key = PyUnicode_AsUTF8AndSize(shown, NULL);
     if (!key && s->key) PyErr_Clear();
-    if (s->name) at += (size_t)snprintf(to + at, size - at, ".%s", s->name);
+    PyObject *field = s->names ? PyTuple_GetItem(s->names, s->index) : NULL;
+    const char *name = field ? PyUnicode_AsUTF8AndSize(field, NULL) : NULL;
+    if (!name) PyErr_Clear();
+    if (name) at += (size_t)snprintf(to + at, size - at, ".%s", name);
     else if (key) at += (size_t)snprintf(to + at, size - at, "[%.40s]", key);
     else at += (size_t)snprintf(to + at, size - at, "[%ld]", (long)s->index);
     Py_XDECREF(shown);
@@ -99,10 +102,10 @@ static int unknown_field(const Type *t, PyObject *key) {
 
 static int from_sequence(const Type *t, PyObject *value, PyObject **fields) {
   int list = PyList_Check(value);
-  Py_ssize_t size = list ? PyList_Size(value) : PyTuple_Size(value);
+  Py_ssize_t size = list ? list_size(value) : tuple_size(value);
   if (size != t->children) return lengths_differ(t, value, size);
   for (int i = 0; i < t->children; i++) {
-    fields[i] = list ? PyList_GetItem(value, i) : PyTuple_GetItem(value, i);
+    fields[i] = list ? list_item(value, i) : tuple_item(value, i);
     Py_INCREF(fields[i]);
   }
   return 1;

@@ -33,7 +33,7 @@ static int write_text(const Type *t, PyObject *value, Buffer *to) {
 static int write_list(const Type *t, PyObject *value, Buffer *to) {
   int list = PyList_Check(value);
   if (!list && !PyTuple_Check(value)) return wrong(t, value);
-  Py_ssize_t size = list ? PyList_Size(value) : PyTuple_Size(value);
+  Py_ssize_t size = list ? list_size(value) : tuple_size(value);
   size_t at = to->used;
   buffer_extend(to, 4);
   write_count(to, at, (size_t)size);
@@ -42,7 +42,7 @@ static int write_list(const Type *t, PyObject *value, Buffer *to) {
   int ok = 1;
   for (Py_ssize_t i = 0; ok && i < size; i++) {
     step->index = i;
-    PyObject *item = list ? PyList_GetItem(value, i) : PyTuple_GetItem(value, i);
+    PyObject *item = list ? list_item(value, i) : tuple_item(value, i);
     ok = item && write_any(t->child[0], item, to);
   }
   path_depth--;
@@ -72,9 +72,9 @@ static int write_struct(const Type *t, PyObject *value, Buffer *to) {
   int ok = struct_open(t, value, fields);
   if (ok) {
     Step *step = &path[path_depth++];
-    *step = (Step){0};
+    *step = (Step){t->names, NULL, 0};
     for (int i = 0; ok && i < t->children; i++) {
-      step->name = PyUnicode_AsUTF8AndSize(PyTuple_GetItem(t->names, i), NULL);
+      step->index = i;
       ok = write_any(t->child[i], fields[i], to);
     }
     path_depth--;

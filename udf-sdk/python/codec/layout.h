@@ -1,0 +1,99 @@
+/* How CPython 3.14's objects lie in 32-bit memory: fields read directly instead of by a call into libpython, which is another module.
+ *
+ * The runner brings its CPython along, so the layout cannot change under us; when componentize-py's CPython does, `layout_check` refuses
+ * the import, and so the build. Then correct this file, or build with -DWASMILL_STABLE_ABI: slower by 10 to 20 %, otherwise the same.
+ * Natively (tests) nothing of this is used.
+ */
+#pragma once
+
+#if defined(__wasm__) && !defined(WASMILL_STABLE_ABI)
+#define IMMORTAL (1 << 30)
+#define AT(o, offset, type) (*(type *)((char *)(o) + (offset)))
+
+extern void _Py_Dealloc(PyObject *);
+extern PyObject *PyUnicode_New(Py_ssize_t size, uint32_t highest);
+
+static inline void layout_incref(PyObject *o) {
+  if (o->ob_refcnt < IMMORTAL) o->ob_refcnt++;
+}
+static inline void layout_decref(PyObject *o) {
+  if (o->ob_refcnt < IMMORTAL && --o->ob_refcnt == 0) _Py_Dealloc(o);
+}
+#undef Py_INCREF
+#undef Py_DECREF
+#undef Py_XDECREF
+#undef Py_CLEAR
+#define Py_INCREF(o) layout_incref((PyObject *)(o))
+#define Py_DECREF(o) layout_decref((PyObject *)(o))
+#define Py_XDECREF(o) do { PyObject *dropped_ = (PyObject *)(o); if (dropped_) layout_decref(dropped_); } while (0)
+#define Py_CLEAR(o) do { PyObject *held_ = (PyObject *)(o); (o) = NULL; if (held_) layout_decref(held_); } while (0)
+
+/* ob_size, then for tuples the hash and the items, for lists the pointer to the items. */
+static inline Py_ssize_t layout_size(PyObject *o) { return AT(o, 8, Py_ssize_t); }
+static inline PyObject *tuple_item(PyObject *o, Py_ssize_t i) { return (&AT(o, 16, PyObject *))[i]; }
+static inline PyObject *list_item(PyObject *o, Py_ssize_t i) { return i < layout_size(o) ? AT(o, 12, PyObject **)[i] : PyList_GetItem(o, i); }
+static inline Py_ssize_t tuple_size(PyObject *o) { return layout_size(o); }
+static inline Py_ssize_t list_size(PyObject *o) { return layout_size(o); }
+static inline double float_of(PyObject *o) { return AT(o, 8, double); }
+
+/* Integers of up to two digits of 30 bits: tag = number of digits << 3 | 1 - sign. */
+static inline int small_int(PyObject *o, int64_t *value) {
+  uint32_t tag = AT(o, 8, uint32_t);
+  if (tag >= 24) return 0;
+  uint64_t low = AT(o, 12, uint32_t), high = tag >= 16 ? AT(o, 16, uint32_t) : 0;
+  *value = (int64_t)(low | high << 30) * (1 - (int64_t)(tag & 3));
+  return 1;
+}
+
+/* Text of ASCII alone. The state's low bits are interned:2, kind:3, compact:1, ascii:1, static:1; the others are not set at all. */
+static inline int ascii_text(PyObject *o, const char **at, Py_ssize_t *size) {
+  if ((AT(o, 16, uint8_t) & 0x60) != 0x60) return 0;
+  *size = layout_size(o);
+  *at = (char *)o + 20;
+  return 1;
+}
+static inline PyObject *ascii_new(const char *from, Py_ssize_t size) {
+  if (size < 2) return PyUnicode_FromStringAndSize(from, size); /* shared ones */
+  PyObject *made = PyUnicode_New(size, 127);
+  if (!made) return NULL;
+  char *to = (char *)made + 20;
+  if (size < 64) for (Py_ssize_t i = 0; i < size; i++) to[i] = from[i]; /* memcpy is a call to another module too */
+  else memcpy(to, from, (size_t)size);
+  return made;
+}
+
+static inline int layout_check(void) {
+  PyObject *one = PyUnicode_FromString("layout"), *pair = PyTuple_New(2), *list = PyList_New(1);
+  PyObject *big = PyLong_FromLongLong(-123456789012345), *wide = PyLong_FromLongLong(INT64_MIN), *real = PyFloat_FromDouble(2.5);
+  PyObject *other = PyUnicode_FromString("\xc3\xbc\xc3\xbc"), *made = ascii_new("layout", 6);
+  if (!one || !pair || !list || !big || !wide || !real || !other || !made) return 0;
+  PyTuple_SetItem(pair, 1, one);
+  PyList_SetItem(list, 0, real);
+  const char *at;
+  Py_ssize_t size;
+  int64_t value;
+  int same = tuple_size(pair) == 2 && tuple_item(pair, 1) == one && list_size(list) == 1 && list_item(list, 0) == real
+      && float_of(real) == 2.5 && small_int(big, &value) && value == -123456789012345 && !small_int(wide, &value)
+      && small_int((PyObject *)&_Py_FalseStruct, &value) && value == 0 && small_int((PyObject *)&_Py_TrueStruct, &value) && value == 1
+      && ascii_text(one, &at, &size) && size == 6 && memcmp(at, "layout", 6) == 0 && !ascii_text(other, &at, &size)
+      && ascii_text(made, &at, &size) && size == 6 && memcmp(at, "layout", 6) == 0 && list->ob_refcnt == 1 && Py_None->ob_refcnt >= IMMORTAL;
+  Py_DECREF(pair);
+  Py_DECREF(list);
+  Py_DECREF(big);
+  Py_DECREF(wide);
+  Py_DECREF(other);
+  Py_DECREF(made);
+  if (!same) PyErr_SetString(PyExc_RuntimeError, "CPython's objects lie otherwise than codec/layout.h says");
+  return same;
+}
+#else
+static inline PyObject *tuple_item(PyObject *o, Py_ssize_t i) { return PyTuple_GetItem(o, i); }
+static inline PyObject *list_item(PyObject *o, Py_ssize_t i) { return PyList_GetItem(o, i); }
+static inline Py_ssize_t tuple_size(PyObject *o) { return PyTuple_Size(o); }
+static inline Py_ssize_t list_size(PyObject *o) { return PyList_Size(o); }
+static inline double float_of(PyObject *o) { return PyFloat_AsDouble(o); }
+static inline int small_int(PyObject *o, int64_t *value) { (void)o; (void)value; return 0; }
+static inline int ascii_text(PyObject *o, const char **at, Py_ssize_t *size) { (void)o; (void)at; (void)size; return 0; }
+static inline PyObject *ascii_new(const char *from, Py_ssize_t size) { return PyUnicode_FromStringAndSize(from, size); }
+static inline int layout_check(void) { return 1; }
+#endif
