@@ -70,10 +70,13 @@ def wit_folder():
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "deps" / "udf").mkdir(parents=True)
     shutil.copy(HERE / "wit" / "runner.wit", folder)
-    # `map` and `resource` are names in the contract and keywords to today's parsers, which want them escaped.
-    text = re.sub(r"(?<=[ <])(map|resource)(?=,| \{|>)", r"%\1", PACKAGE_WIT.read_text(encoding="utf-8"))
-    (folder / "deps" / "udf" / "udf.wit").write_text(text, encoding="utf-8")
+    (folder / "deps" / "udf" / "udf.wit").write_text(escaped(PACKAGE_WIT.read_text(encoding="utf-8")), encoding="utf-8")
     return folder
+
+
+def escaped(wit):
+    """The contract with its names `map` and `resource` escaped: keywords to the parser of wit-component 0.245, which componentize-py uses."""
+    return re.sub(r"(?<=[ <])(map|resource)(?=,| \{|>)", r"%\1", wit)
 
 
 def zig(*arguments):
