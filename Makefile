@@ -9,7 +9,7 @@ GUEST_OUT := guests/target/wasm32-wasip2/release
 DEMO_UDFS := guests/demo/udfs/distance.wasm guests/demo/udfs/delays.wasm
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build python-runner guests demo test test-rust test-python bench lint fmt clean
+.PHONY: help setup build build-tests python-runner guests demo test test-rust test-python bench lint fmt clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,13 +24,13 @@ target/.setup: requirements.txt rust-toolchain.toml
 	@touch $@
 
 build: target/.setup ## The engine and its command line, release
-	@cargo build --release --quiet -p wasmill-cli -p wasmill-embed
+	cargo build --release -p wasmill-cli -p wasmill-embed
 
 python-runner: build ## The component that runs .py files
-	@$(VENV)/bin/python udf-sdk/python/build.py
+	@$(VENV)/bin/python udf-sdk/python/build.py --embed $(BIN)/wasmill-embed
 
 guests: target/.setup ## Every Rust guest, as components
-	@cargo build --release --quiet --target wasm32-wasip2 --manifest-path guests/Cargo.toml
+	cargo build --release --target wasm32-wasip2 --manifest-path guests/Cargo.toml
 	@mkdir -p guests/demo/udfs
 	@for udf in distance delays; do \
 	  cmp -s $(GUEST_OUT)/$$udf.wasm guests/demo/udfs/$$udf.wasm || cp $(GUEST_OUT)/$$udf.wasm guests/demo/udfs/$$udf.wasm; \
@@ -42,14 +42,22 @@ demo: build python-runner guests ## Flights through Python and Rust UDFs: run it
 
 test: test-rust test-python ## Every test of every language
 
-test-rust: build python-runner guests
-	cargo test --release --workspace
+# Tests want other features of some dependencies than the program alone: everything is built in one go, so that nothing is built twice.
+build-tests: target/.setup
+	cargo build --release --workspace --all-targets
+	@$(VENV)/bin/python udf-sdk/python/build.py --embed $(BIN)/wasmill-embed
+	@$(MAKE) --no-print-directory guests
 
-test-python: build python-runner guests
+test-rust: build-tests
+	cargo test --release --workspace
+	cargo test --release --workspace --manifest-path guests/Cargo.toml
+
+test-python: build-tests
 	$(VENV)/bin/python -m pytest -q udf-sdk/python/tests guests
 
 bench: build python-runner guests ## Criterion, and a table of ratios
-	cargo bench -p wasmill-benches
+	@# The packages of `build` are named too, so that nothing is compiled a second time with other features.
+	cargo bench -p wasmill-cli -p wasmill-embed -p wasmill-benches --bench throughput
 
 lint: ## Formatting and clippy, warnings denied
 	cargo fmt --all --check
