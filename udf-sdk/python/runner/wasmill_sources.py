@@ -1,13 +1,18 @@
 """User files, held in memory: the program, the modules that it imports, and their data."""
 
+import functools
 import importlib.abc
 import importlib.machinery
+import importlib.metadata
+import importlib.resources.abc
 import importlib.util
 import io
 import linecache
 import os
 import random
+import re
 import sys
+import zipfile
 
 PRELOADED = frozenset(sys.modules)
 
@@ -100,6 +105,27 @@ class Sources(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
                 return self.by_name[inside][1]
         raise OSError(f"no file {path!r} travels with the UDF")
 
+    # ---- what packages ask about themselves
+    @functools.cached_property
+    def archive(self):
+        """All files as a zip in memory, for the parts of the standard library that can read one."""
+        held = io.BytesIO()
+        with zipfile.ZipFile(held, "w") as archive:
+            for inside, (_, content) in self.by_name.items():
+                archive.writestr(inside, content)
+        return zipfile.ZipFile(held)
+
+    def get_resource_reader(self, fullname):
+        """The folder of a package, for `importlib.resources`."""
+        return _Folder(zipfile.Path(self.archive, fullname.replace(".", "/") + "/"))
+
+    def find_distributions(self, context):
+        """The packages that pip installed, for `importlib.metadata`."""
+        plain = lambda name: re.sub(r"[-_.]+", "-", name).lower()
+        for folder in sorted({inside.split("/")[0] for inside in self.by_name if inside.split("/")[0].endswith(".dist-info")}):
+            if context.name is None or plain(folder.split("-")[0]) == plain(context.name):
+                yield importlib.metadata.PathDistribution(zipfile.Path(self.archive, folder + "/"))
+
     def run_program(self):
         """Runs the first file and returns its module."""
         stem = os.path.splitext(os.path.basename(self.program))[0]
@@ -112,6 +138,17 @@ class Sources(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
         code = compile(self.by_name[inside][1], self.program, "exec", dont_inherit=True)
         exec(code, module.__dict__)
         return module
+
+
+class _Folder(importlib.resources.abc.TraversableResources):
+    """Where a package lies."""
+
+    def __init__(self, root):
+        self.root = root
+
+    def files(self):
+        """The folder."""
+        return self.root
 
 
 class _Ready(importlib.abc.Loader):

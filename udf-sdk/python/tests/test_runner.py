@@ -307,6 +307,18 @@ def test_modules_packages_and_data(wasm):
         guest(wasm, "import bad\n", "udfs/program.py", {"udfs/bad.py": "\n1/0\n"})
 
 
+def test_what_packages_ask_about_themselves(wasm):
+    files = {
+        "acme_tools/__init__.py": "import importlib.metadata, importlib.resources\n__version__ = importlib.metadata.version('acme-tools')\n"
+        "TEXT = importlib.resources.files(__package__).joinpath('sub/a.txt').read_text()\n",
+        "acme_tools/sub/a.txt": "inside",
+        "acme_tools-1.5.dist-info/METADATA": "Metadata-Version: 2.1\nName: acme-tools\nVersion: 1.5\n",
+    }
+    g = guest(wasm, "import acme_tools\ndef f(a: int) -> str:\n    return acme_tools.__version__ + acme_tools.TEXT\n", files=files)
+    g.load(dict(function="f", arguments=[("a", "int64")]))
+    assert g.run(arguments=[[1]])["output"] == ["1.5inside"]
+
+
 def test_a_pyflink_class_with_its_imports_changed(wasm):
     source = """
         from wasmill.common import Row, Types
