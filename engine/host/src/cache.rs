@@ -76,7 +76,8 @@ pub(crate) fn load(
     }
     // The file was damaged in the moment since: what was just compiled is still good.
     // SAFETY: the bytes come from `precompile_component` of this very engine.
-    unsafe { Component::deserialize(engine, &compiled) }.map_err(|error| HostError::Engine { during: "loading", problem: format!("{error:#}") })
+    unsafe { Component::deserialize(engine, &compiled) }
+        .map_err(|error| HostError::Engine { during: "loading", problem: format!("{error:#}") })
 }
 
 /// A whole entry of this key, or nothing: what is missing or damaged is rebuilt all the same.

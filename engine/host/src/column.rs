@@ -6,15 +6,15 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryArray, BooleanArray, ListArray, MapArray, PrimitiveArray, StringArray,
-    StructArray,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryArray, BooleanArray, ListArray, MapArray, PrimitiveArray,
+    StringArray, StructArray,
 };
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, FieldRef, Fields, TimeUnit, i256};
 use arrow::datatypes::{
-    Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Time64MicrosecondType,
-    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type,
-    UInt32Type, UInt64Type,
+    Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    Time64MicrosecondType, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 
 use crate::data_type::{DataTypeError, FieldType, canonical};
@@ -47,7 +47,9 @@ pub(crate) enum Mismatch {
     Type { got: String, want: String },
     #[error("has {got} rows, the bundle {want}")]
     Rows { got: usize, want: usize },
-    #[error("has {nulls} nulls, but its type {want} has none: make the argument nullable, or fill or filter nulls before the UDF")]
+    #[error(
+        "has {nulls} nulls, but its type {want} has none: make the argument nullable, or fill or filter nulls before the UDF"
+    )]
     Nulls { nulls: usize, want: String },
 }
 
@@ -55,23 +57,74 @@ pub(crate) enum Mismatch {
 macro_rules! with_fixed {
     ($data_type:expr, $t:ident => $body:expr, $other:expr) => {
         match $data_type {
-            DataType::Int8 => { type $t = Int8Type; $body }
-            DataType::Int16 => { type $t = Int16Type; $body }
-            DataType::Int32 => { type $t = Int32Type; $body }
-            DataType::Int64 => { type $t = Int64Type; $body }
-            DataType::UInt8 => { type $t = UInt8Type; $body }
-            DataType::UInt16 => { type $t = UInt16Type; $body }
-            DataType::UInt32 => { type $t = UInt32Type; $body }
-            DataType::UInt64 => { type $t = UInt64Type; $body }
-            DataType::Float32 => { type $t = Float32Type; $body }
-            DataType::Float64 => { type $t = Float64Type; $body }
-            DataType::Decimal128(_, _) => { type $t = Decimal128Type; $body }
-            DataType::Date32 => { type $t = Date32Type; $body }
-            DataType::Time64(TimeUnit::Microsecond) => { type $t = Time64MicrosecondType; $body }
-            DataType::Timestamp(TimeUnit::Second, _) => { type $t = TimestampSecondType; $body }
-            DataType::Timestamp(TimeUnit::Millisecond, _) => { type $t = TimestampMillisecondType; $body }
-            DataType::Timestamp(TimeUnit::Microsecond, _) => { type $t = TimestampMicrosecondType; $body }
-            DataType::Timestamp(TimeUnit::Nanosecond, _) => { type $t = TimestampNanosecondType; $body }
+            DataType::Int8 => {
+                type $t = Int8Type;
+                $body
+            }
+            DataType::Int16 => {
+                type $t = Int16Type;
+                $body
+            }
+            DataType::Int32 => {
+                type $t = Int32Type;
+                $body
+            }
+            DataType::Int64 => {
+                type $t = Int64Type;
+                $body
+            }
+            DataType::UInt8 => {
+                type $t = UInt8Type;
+                $body
+            }
+            DataType::UInt16 => {
+                type $t = UInt16Type;
+                $body
+            }
+            DataType::UInt32 => {
+                type $t = UInt32Type;
+                $body
+            }
+            DataType::UInt64 => {
+                type $t = UInt64Type;
+                $body
+            }
+            DataType::Float32 => {
+                type $t = Float32Type;
+                $body
+            }
+            DataType::Float64 => {
+                type $t = Float64Type;
+                $body
+            }
+            DataType::Decimal128(_, _) => {
+                type $t = Decimal128Type;
+                $body
+            }
+            DataType::Date32 => {
+                type $t = Date32Type;
+                $body
+            }
+            DataType::Time64(TimeUnit::Microsecond) => {
+                type $t = Time64MicrosecondType;
+                $body
+            }
+            DataType::Timestamp(TimeUnit::Second, _) => {
+                type $t = TimestampSecondType;
+                $body
+            }
+            DataType::Timestamp(TimeUnit::Millisecond, _) => {
+                type $t = TimestampMillisecondType;
+                $body
+            }
+            DataType::Timestamp(TimeUnit::Microsecond, _) => {
+                type $t = TimestampMicrosecondType;
+                $body
+            }
+            DataType::Timestamp(TimeUnit::Nanosecond, _) => {
+                type $t = TimestampNanosecondType;
+                $body
+            }
             _ => $other,
         }
     };
@@ -154,7 +207,9 @@ impl ColumnPlan {
                 None => return Err(self.mismatch(array)),
             },
             Layout::Bytes { .. } => match (&self.data_type, array.data_type()) {
-                (DataType::Utf8, DataType::Utf8) => write_bytes(array.as_string::<i32>().offsets(), array.as_string::<i32>().values(), frame),
+                (DataType::Utf8, DataType::Utf8) => {
+                    write_bytes(array.as_string::<i32>().offsets(), array.as_string::<i32>().values(), frame)
+                }
                 (DataType::Binary, DataType::Binary) => {
                     write_bytes(array.as_binary::<i32>().offsets(), array.as_binary::<i32>().values(), frame);
                 }
@@ -166,7 +221,10 @@ impl ColumnPlan {
                 item.write_range(list.values(), start, length, frame)?;
             }
             Layout::Struct { children, .. } => {
-                let structure = array.as_struct_opt().filter(|s| s.num_columns() == children.len()).ok_or_else(|| self.mismatch(array))?;
+                let structure = array
+                    .as_struct_opt()
+                    .filter(|s| s.num_columns() == children.len())
+                    .ok_or_else(|| self.mismatch(array))?;
                 for (child, column) in children.iter().zip(structure.columns()) {
                     child.write_unchecked(column, frame)?;
                 }
@@ -181,7 +239,13 @@ impl ColumnPlan {
         Ok(())
     }
 
-    fn write_range(&self, array: &ArrayRef, start: usize, length: usize, frame: &mut FrameWriter) -> Result<(), Mismatch> {
+    fn write_range(
+        &self,
+        array: &ArrayRef,
+        start: usize,
+        length: usize,
+        frame: &mut FrameWriter,
+    ) -> Result<(), Mismatch> {
         if start == 0 && length == array.len() {
             return self.write_unchecked(array, frame);
         }
@@ -257,7 +321,12 @@ impl ColumnPlan {
         Ok(Some(nulls))
     }
 
-    fn read_fixed<T: ArrowPrimitiveType>(&self, frame: &mut FrameReader, rows: usize, nulls: Option<NullBuffer>) -> Result<ArrayRef, Lie> {
+    fn read_fixed<T: ArrowPrimitiveType>(
+        &self,
+        frame: &mut FrameReader,
+        rows: usize,
+        nulls: Option<NullBuffer>,
+    ) -> Result<ArrayRef, Lie> {
         let bytes = frame.exactly(rows * size_of::<T::Native>(), "a column of fixed width")?;
         let values = ScalarBuffer::<T::Native>::new(bytes, 0, rows);
         let array = PrimitiveArray::<T>::new(values, nulls).with_data_type(self.data_type.clone());
@@ -378,7 +447,9 @@ fn check_decimals(array: &PrimitiveArray<Decimal128Type>, precision: u8) -> Resu
     // Under nulls may lie anything.
     match (0..array.len()).find(|row| array.is_valid(*row) && !fits(array.value(*row))) {
         None => Ok(()),
-        Some(row) => lie!("decimal {} of row {row} has more than {precision} digits", i256::from_i128(array.value(row))),
+        Some(row) => {
+            lie!("decimal {} of row {row} has more than {precision} digits", i256::from_i128(array.value(row)))
+        }
     }
 }
 

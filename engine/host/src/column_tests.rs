@@ -1,6 +1,11 @@
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Int64Array, ListArray, MapArray, StringArray, StructArray, TimestampMillisecondArray};
+use arrow::array::{
+    ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Int64Array, ListArray, MapArray, StringArray, StructArray,
+    TimestampMillisecondArray,
+};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::Field;
 use proptest::prelude::*;
@@ -28,10 +33,12 @@ fn arrays(rows: usize, depth: u32) -> BoxedStrategy<ArrayRef> {
     let leaf = prop_oneof![
         prop::collection::vec(any::<Option<bool>>(), rows).prop_map(|v| Arc::new(BooleanArray::from(v)) as ArrayRef),
         prop::collection::vec(any::<Option<i64>>(), rows).prop_map(|v| Arc::new(Int64Array::from(v)) as ArrayRef),
-        prop::collection::vec(any::<i64>(), rows).prop_map(|v| Arc::new(TimestampMillisecondArray::from(v).with_timezone("UTC")) as ArrayRef),
+        prop::collection::vec(any::<i64>(), rows)
+            .prop_map(|v| Arc::new(TimestampMillisecondArray::from(v).with_timezone("UTC")) as ArrayRef),
         prop::collection::vec(prop::option::of(-999i128..999), rows)
             .prop_map(|v| Arc::new(Decimal128Array::from(v).with_precision_and_scale(3, 1).unwrap()) as ArrayRef),
-        prop::collection::vec(prop::option::of("\\PC{0,5}"), rows).prop_map(|v| Arc::new(StringArray::from(v)) as ArrayRef),
+        prop::collection::vec(prop::option::of("\\PC{0,5}"), rows)
+            .prop_map(|v| Arc::new(StringArray::from(v)) as ArrayRef),
         prop::collection::vec(prop::option::of(prop::collection::vec(any::<u8>(), 0..9)), rows)
             .prop_map(|v| Arc::new(BinaryArray::from_iter(v)) as ArrayRef),
     ];
@@ -44,20 +51,26 @@ fn arrays(rows: usize, depth: u32) -> BoxedStrategy<ArrayRef> {
         let total = lengths.iter().sum();
         arrays(total, depth - 1).prop_map(move |items| {
             let field = Arc::new(Field::new("item", items.data_type().clone(), true));
-            Arc::new(ListArray::new(field, OffsetBuffer::from_lengths(lengths.iter().copied()), items, nulls.clone())) as ArrayRef
+            Arc::new(ListArray::new(field, OffsetBuffer::from_lengths(lengths.iter().copied()), items, nulls.clone()))
+                as ArrayRef
         })
     });
-    let structure = (arrays(rows, depth - 1), arrays(rows, depth - 1), prop::option::of(validity)).prop_map(|(a, b, nulls)| {
-        let fields = vec![Field::new("a", a.data_type().clone(), true), Field::new("b", b.data_type().clone(), true)];
-        Arc::new(StructArray::new(fields.into(), vec![a, b], nulls)) as ArrayRef
-    });
+    let structure =
+        (arrays(rows, depth - 1), arrays(rows, depth - 1), prop::option::of(validity)).prop_map(|(a, b, nulls)| {
+            let fields =
+                vec![Field::new("a", a.data_type().clone(), true), Field::new("b", b.data_type().clone(), true)];
+            Arc::new(StructArray::new(fields.into(), vec![a, b], nulls)) as ArrayRef
+        });
     let map = lengths.prop_flat_map(move |lengths| {
         let total = lengths.iter().sum::<usize>();
         (prop::collection::vec(any::<i64>(), total), arrays(total, depth - 1)).prop_map(move |(keys, values)| {
-            let fields: Fields = vec![Field::new("key", DataType::Int64, false), Field::new("value", values.data_type().clone(), true)].into();
+            let fields: Fields =
+                vec![Field::new("key", DataType::Int64, false), Field::new("value", values.data_type().clone(), true)]
+                    .into();
             let entries = StructArray::new(fields.clone(), vec![Arc::new(Int64Array::from(keys)), values], None);
             let field = Arc::new(Field::new("entries", DataType::Struct(fields), false));
-            Arc::new(MapArray::new(field, OffsetBuffer::from_lengths(lengths.iter().copied()), entries, None, false)) as ArrayRef
+            Arc::new(MapArray::new(field, OffsetBuffer::from_lengths(lengths.iter().copied()), entries, None, false))
+                as ArrayRef
         })
     });
     prop_oneof![leaf, list, structure, map].boxed()
@@ -81,8 +94,23 @@ fn every_array_comes_back_however_it_is_sliced() {
 #[test]
 fn every_fixed_type_has_its_width() {
     for text in [
-        "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64", "decimal(38,3)", "date", "time",
-        "timestamp(s)", "timestamp(ms)", "timestamp(us,UTC)", "timestamp(ns)",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+        "float32",
+        "float64",
+        "decimal(38,3)",
+        "date",
+        "time",
+        "timestamp(s)",
+        "timestamp(ms)",
+        "timestamp(us,UTC)",
+        "timestamp(ns)",
     ] {
         let data_type = crate::data_type::parse(text).unwrap().data_type;
         let array = arrow::array::new_null_array(&data_type, 5);
@@ -153,7 +181,11 @@ fn lying_columns_are_found_out() {
         ("utf8", vec![&[], &offsets(&[0, 1, i32::MAX]), b"ab"], "has 2 bytes, expected 2147483647"),
         ("utf8", vec![&[], &two, &[0xC3, 0x28]], "not UTF-8 at byte 0"),
         ("utf8", vec![&[], &two, &[0xC3, 0xA9]], "offset 1 of row 1 is inside of a UTF-8 character"),
-        ("list<int8>", vec![&[], &offsets(&[0, 1, 3]), &[], &[1, 2]], "item: a column of fixed width has 2 bytes, expected 3"),
+        (
+            "list<int8>",
+            vec![&[], &offsets(&[0, 1, 3]), &[], &[1, 2]],
+            "item: a column of fixed width has 2 bytes, expected 3",
+        ),
         ("list<int8>", vec![&[], &two, &[0b10], &[1, 2]], "item: 1 nulls"),
         ("list<struct<>>", vec![&[], &offsets(&[0, 1, i32::MAX]), &[]], "rows of a struct without fields"),
         ("struct<a: int8>", vec![&[], &[], &[1]], "a: a column of fixed width has 1 bytes"),

@@ -8,7 +8,8 @@ use wasmtime::component::{ComponentType, Lift, Lower};
 
 use crate::data_type::{FieldType, display, parse};
 use crate::declare::{
-    Access, ArgumentDeclaration, Binding, FunctionDeclaration, Kind, Loaded, Resource, Setup, SourceFile, StateDeclaration,
+    Access, ArgumentDeclaration, Binding, FunctionDeclaration, Kind, Loaded, Resource, Setup, SourceFile,
+    StateDeclaration,
 };
 use crate::error::HostError;
 
@@ -168,7 +169,8 @@ pub(crate) fn source_records(files: &[SourceFile]) -> Vec<SourceFileRecord> {
 /// The setup as the guest gets it.
 pub(crate) fn setup_record(udf: &str, setup: &Setup) -> Result<SetupRecord, HostError> {
     let bindings = setup.bindings.iter().map(|binding| binding_record(udf, binding)).collect::<Result<_, _>>()?;
-    let resource = |resource: &Resource| ResourceRecord { name: resource.name.clone(), content: resource.content.clone() };
+    let resource =
+        |resource: &Resource| ResourceRecord { name: resource.name.clone(), content: resource.content.clone() };
     Ok(SetupRecord {
         job: setup.job.clone(),
         operator: setup.operator.clone(),
@@ -184,11 +186,12 @@ fn binding_record(udf: &str, binding: &Binding) -> Result<BindingRecord, HostErr
         udf: udf.to_string(),
         function: binding.function.clone(),
         column: column.to_string(),
-        source,
+        source: Box::new(source),
     };
     let fields = |fields: &[arrow::datatypes::Field]| {
         let record = |field: &arrow::datatypes::Field| {
-            let data_type = display(field.data_type(), field.is_nullable()).map_err(|source| column(field.name(), source))?;
+            let data_type =
+                display(field.data_type(), field.is_nullable()).map_err(|source| column(field.name(), source))?;
             Ok(FieldRecord { name: field.name().clone(), data_type })
         };
         fields.iter().map(record).collect::<Result<Vec<_>, HostError>>()

@@ -338,7 +338,9 @@ fn write_type(text: &mut String, data_type: &DataType, nullable: bool, depth: us
         return Err(DataTypeError::TooDeep { text: cut(text) });
     }
     match data_type {
-        DataType::Decimal128(p, s) if (1..=38).contains(p) && *s >= 0 && *s as u8 <= *p => push(text, format_args!("decimal({p},{s})")),
+        DataType::Decimal128(p, s) if (1..=38).contains(p) && *s >= 0 && *s as u8 <= *p => {
+            push(text, format_args!("decimal({p},{s})"))
+        }
         DataType::Timestamp(unit, None) => push(text, format_args!("timestamp({})", unit_name(*unit))),
         DataType::Timestamp(unit, Some(zone)) if zone_is_plausible(zone) => {
             push(text, format_args!("timestamp({},{zone})", unit_name(*unit)));
@@ -432,13 +434,16 @@ fn unsupported(data_type: &DataType) -> DataTypeError {
     let advice = match data_type {
         DataType::LargeUtf8 | DataType::Utf8View => "cast it to Utf8",
         DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => "cast it to Binary",
-        DataType::LargeList(_) | DataType::FixedSizeList(_, _) | DataType::ListView(_) | DataType::LargeListView(_) => "cast it to List",
+        DataType::LargeList(_) | DataType::FixedSizeList(_, _) | DataType::ListView(_) | DataType::LargeListView(_) => {
+            "cast it to List"
+        }
         DataType::Dictionary(_, _) | DataType::RunEndEncoded(_, _) => "cast it to its value type",
         DataType::Date64 => "cast it to Date32 or Timestamp",
         DataType::Time32(_) | DataType::Time64(_) => "cast it to Time64(Microsecond)",
-        DataType::Decimal32(_, _) | DataType::Decimal64(_, _) | DataType::Decimal256(_, _) | DataType::Decimal128(_, _) => {
-            "cast it to Decimal128(p, s) with 0 <= s <= p <= 38"
-        }
+        DataType::Decimal32(_, _)
+        | DataType::Decimal64(_, _)
+        | DataType::Decimal256(_, _)
+        | DataType::Decimal128(_, _) => "cast it to Decimal128(p, s) with 0 <= s <= p <= 38",
         DataType::Float16 => "cast it to Float32",
         DataType::Duration(_) | DataType::Interval(_) => "cast it to Int64",
         _ => "drop the column or cast it to a type of the contract",

@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 use super::*;
 
 fn round(text: &str) {
@@ -8,11 +10,38 @@ fn round(text: &str) {
 #[test]
 fn every_type_prints_as_it_was_read() {
     for text in [
-        "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float32", "float64", "decimal(38,0)",
-        "decimal(10,10)", "utf8", "binary", "date", "time", "timestamp(s)", "timestamp(ms)", "timestamp(us)", "timestamp(ns)",
-        "timestamp(us,UTC)", "timestamp(ms,America/Argentina/Buenos_Aires)", "timestamp(ns,+01:00)", "timestamp(s,Etc/GMT+5)",
-        "list<int64>", "list<utf8?>?", "struct<>", "struct<a: int64, tags: list<utf8?>?>", "map<utf8, list<float64?>?>?",
-        "struct<\"a b\": int64, \"\\\"\\\\\": bool?, \"\": date, \"1\": time>", "struct<list: list<int8>, struct: struct<>>",
+        "bool",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+        "float32",
+        "float64",
+        "decimal(38,0)",
+        "decimal(10,10)",
+        "utf8",
+        "binary",
+        "date",
+        "time",
+        "timestamp(s)",
+        "timestamp(ms)",
+        "timestamp(us)",
+        "timestamp(ns)",
+        "timestamp(us,UTC)",
+        "timestamp(ms,America/Argentina/Buenos_Aires)",
+        "timestamp(ns,+01:00)",
+        "timestamp(s,Etc/GMT+5)",
+        "list<int64>",
+        "list<utf8?>?",
+        "struct<>",
+        "struct<a: int64, tags: list<utf8?>?>",
+        "map<utf8, list<float64?>?>?",
+        "struct<\"a b\": int64, \"\\\"\\\\\": bool?, \"\": date, \"1\": time>",
+        "struct<list: list<int8>, struct: struct<>>",
     ] {
         round(text);
         if !text.ends_with('?') {
@@ -93,7 +122,8 @@ fn arrow_types_outside_the_contract_say_what_to_do() {
 
 #[test]
 fn canonical_form_renames_children_and_drops_metadata() {
-    let element = Field::new("element", DataType::Utf8, true).with_metadata([("k".to_string(), "v".to_string())].into());
+    let element =
+        Field::new("element", DataType::Utf8, true).with_metadata([("k".to_string(), "v".to_string())].into());
     let canonical = canonical(&DataType::List(Arc::new(element))).unwrap();
     assert_eq!(canonical, DataType::List(Arc::new(Field::new("item", DataType::Utf8, true))));
 }

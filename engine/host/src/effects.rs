@@ -94,7 +94,9 @@ impl<'a> EffectsReader<'a> {
             None if self.rows == 0 && rows == self.inputs => {
                 self.last_source = Some(rows as u32 - 1);
             }
-            None => lie!("{rows} rows without source rows, for {} input rows and {} rows before", self.inputs, self.rows),
+            None => {
+                lie!("{rows} rows without source rows, for {} input rows and {} rows before", self.inputs, self.rows)
+            }
         }
         self.rows += rows;
         self.effects.outputs.push(Output {
@@ -112,7 +114,12 @@ impl<'a> EffectsReader<'a> {
         if self.one_to_one() {
             let first = self.rows as u32;
             if let Some(row) = sources.iter().enumerate().position(|(i, source)| *source != first + i as u32) {
-                lie!("row {row} comes from input row {}, expected {}: kind {} answers each row once", sources[row], first as usize + row, self.plan.kind);
+                lie!(
+                    "row {row} comes from input row {}, expected {}: kind {} answers each row once",
+                    sources[row],
+                    first as usize + row,
+                    self.plan.kind
+                );
             }
         }
         let before = self.last_source.unwrap_or(0);
@@ -126,10 +133,12 @@ impl<'a> EffectsReader<'a> {
 
     fn read_states(&mut self, frame: &mut FrameReader, status: Status) -> Result<(), Lie> {
         if status == Status::More {
-            return frame.absent(self.plan.effects_slots - self.slots_besides_states(), "states (while the status is more)");
+            return frame
+                .absent(self.plan.effects_slots - self.slots_besides_states(), "states (while the status is more)");
         }
         for state in &self.plan.states {
-            let writes = read_state(frame, &state.column, &state.empty, self.keys).map_err(|lie| lie.of(format_args!("state {:?}", state.name)))?;
+            let writes = read_state(frame, &state.column, &state.empty, self.keys)
+                .map_err(|lie| lie.of(format_args!("state {:?}", state.name)))?;
             self.effects.states.push(writes);
         }
         Ok(())
@@ -163,7 +172,12 @@ impl<'a> EffectsReader<'a> {
         let messages = read_texts(frame, rows.len()).map_err(|lie| lie.of("messages"))?;
         let tracebacks = read_texts(frame, rows.len()).map_err(|lie| lie.of("tracebacks"))?;
         let texts = kinds.into_iter().zip(messages).zip(tracebacks);
-        let errors = rows.iter().zip(texts).map(|(row, ((kind, message), traceback))| RowError { row: *row, kind, message, traceback });
+        let errors = rows.iter().zip(texts).map(|(row, ((kind, message), traceback))| RowError {
+            row: *row,
+            kind,
+            message,
+            traceback,
+        });
         self.effects.errors.extend(errors);
         Ok(())
     }
@@ -171,7 +185,12 @@ impl<'a> EffectsReader<'a> {
     /// All effects, once the status was `done`.
     pub(crate) fn finish(mut self) -> Result<Effects, Lie> {
         if self.one_to_one() && self.rows != self.inputs {
-            lie!("output: {} rows for {} input rows: kind {} answers each row once", self.rows, self.inputs, self.plan.kind);
+            lie!(
+                "output: {} rows for {} input rows: kind {} answers each row once",
+                self.rows,
+                self.inputs,
+                self.plan.kind
+            );
         }
         if !self.one_to_one() && !self.effects.errors.is_empty() {
             self.drop_rows_of_errors()?;
@@ -190,8 +209,12 @@ impl<'a> EffectsReader<'a> {
                 continue;
             }
             let sources = (0..keep.len()).filter(|row| keep[*row]).map(source).collect();
-            output.row_kinds = output.row_kinds.take().map(|kinds| (0..keep.len()).filter(|row| keep[*row]).map(|row| kinds[row]).collect());
-            output.column = filter(&output.column, &BooleanArray::from(keep)).map_err(|error| Lie(format!("output: {error}")))?;
+            output.row_kinds = output
+                .row_kinds
+                .take()
+                .map(|kinds| (0..keep.len()).filter(|row| keep[*row]).map(|row| kinds[row]).collect());
+            output.column =
+                filter(&output.column, &BooleanArray::from(keep)).map_err(|error| Lie(format!("output: {error}")))?;
             output.source_rows = Some(sources);
         }
         self.effects.outputs.retain(|output| !output.column.is_empty());
@@ -199,14 +222,21 @@ impl<'a> EffectsReader<'a> {
     }
 }
 
-fn read_state(frame: &mut FrameReader, column: &crate::column::ColumnPlan, empty: &ArrayRef, keys: usize) -> Result<StateWrites, Lie> {
+fn read_state(
+    frame: &mut FrameReader,
+    column: &crate::column::ColumnPlan,
+    empty: &ArrayRef,
+    keys: usize,
+) -> Result<StateWrites, Lie> {
     let values = if frame.skip_if_absent(column.slots)? { None } else { Some(column.read(frame, keys)?) };
     let written = frame.bits(keys, "the written bitmap")?;
     let nothing = || StateWrites { values: empty.clone(), written: BooleanBuffer::new_unset(0) };
     Ok(match (values, written) {
         (_, None) => nothing(),
         (Some(values), Some(written)) if written.count_set_bits() > 0 => StateWrites { values, written },
-        (None, Some(written)) if written.count_set_bits() > 0 => lie!("the bitmap says written, but the values are absent"),
+        (None, Some(written)) if written.count_set_bits() > 0 => {
+            lie!("the bitmap says written, but the values are absent")
+        }
         (_, Some(_)) => nothing(),
     })
 }

@@ -72,11 +72,11 @@ impl Engine {
     /// inside the component ([`source_section`](crate::source_section)) become the module's source.
     ///
     /// # Errors
-    /// [`HostError`]: `NotWasm`, `CoreModule`, `MissingExport`, `ContractVersion`, `UnknownImport`, `Compile`, `Cache`.
+    /// [`HostError`]: `NotWasm`, `CoreModule`, `SourceSection`, `MissingExport`, `ContractVersion`, `UnknownImport`, `Compile`, `Cache`.
     pub fn load(&self, name: &str, wasm: &[u8]) -> Result<UdfModule, HostError> {
         check_header(name, wasm)?;
-        let (wasm, files) = source_section::split(wasm)
-            .map_err(|error| HostError::SourceSection { udf: name.to_string(), error })?;
+        let (wasm, files) =
+            source_section::split(wasm).map_err(|error| HostError::SourceSection { udf: name.to_string(), error })?;
         let module = self.load_plain(name, wasm)?;
         Ok(if files.is_empty() { module } else { module.with_source(files) })
     }
@@ -87,9 +87,12 @@ impl Engine {
         if let Some(compiled) = self.loaded().get(&key).and_then(Weak::upgrade) {
             return Ok(UdfModule::new(self.clone(), name, compiled));
         }
-        let problem = |error: wasmtime::Error| HostError::Compile { udf: name.to_string(), problem: format!("{error:#}") };
+        let problem =
+            |error: wasmtime::Error| HostError::Compile { udf: name.to_string(), problem: format!("{error:#}") };
         let component = match &self.inner.config.cache_dir {
-            Some(directory) => cache::load(engine, directory, key, || engine.precompile_component(wasm).map_err(problem))?,
+            Some(directory) => {
+                cache::load(engine, directory, key, || engine.precompile_component(wasm).map_err(problem))?
+            }
             None => Component::from_binary(engine, wasm).map_err(problem)?,
         };
         let compiled = Arc::new(Compiled::new(&self.inner, name, &component)?);
@@ -112,7 +115,8 @@ impl std::fmt::Debug for Engine {
 }
 
 fn check(config: &EngineConfig) -> Result<(), HostError> {
-    let refuse = |setting, got: String, advice: &str| Err(HostError::Setting { setting, got, advice: advice.to_string() });
+    let refuse =
+        |setting, got: String, advice: &str| Err(HostError::Setting { setting, got, advice: advice.to_string() });
     if config.epoch_tick < Duration::from_millis(1) {
         return refuse("epoch_tick", format!("{:?}", config.epoch_tick), "choose at least 1 ms");
     }
@@ -129,7 +133,11 @@ fn check_header(udf: &str, wasm: &[u8]) -> Result<(), HostError> {
     let udf = || udf.to_string();
     let Some(rest) = wasm.strip_prefix(b"\0asm") else {
         let first = &wasm[..wasm.len().min(16)];
-        let begins = if first.is_empty() { "nothing: it is empty".to_string() } else { format!("{:?}", String::from_utf8_lossy(first)) };
+        let begins = if first.is_empty() {
+            "nothing: it is empty".to_string()
+        } else {
+            format!("{:?}", String::from_utf8_lossy(first))
+        };
         return Err(HostError::NotWasm { udf: udf(), begins });
     };
     // After the magic come a version and a layer; layer 0 is a core module, layer 1 a component.

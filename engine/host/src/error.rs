@@ -24,10 +24,13 @@ pub enum HostError {
         /// Name of the UDF.
         udf: String,
         /// What is wrong with them.
+        #[source]
         error: SourceSectionError,
     },
     /// A core module, not a component.
-    #[error("udf {udf:?} is a core WebAssembly module, not a component: build it for wasm32-wasip2, or with `wasmill udf build`")]
+    #[error(
+        "udf {udf:?} is a core WebAssembly module, not a component: build it for wasm32-wasip2, or with `wasmill udf build`"
+    )]
     CoreModule {
         /// Name of the UDF.
         udf: String,
@@ -53,7 +56,9 @@ pub enum HostError {
         reason: String,
     },
     /// A UDF of another version of the contract.
-    #[error("udf {udf:?} is built for contract wasmill:udf@{got}, this engine speaks {want}: rebuild it with the SDK of this engine")]
+    #[error(
+        "udf {udf:?} is built for contract wasmill:udf@{got}, this engine speaks {want}: rebuild it with the SDK of this engine"
+    )]
     ContractVersion {
         /// Name of the UDF.
         udf: String,
@@ -100,7 +105,7 @@ pub enum HostError {
         during: &'static str,
         /// What happened.
         #[source]
-        fault: Fault,
+        fault: Box<Fault>,
     },
     /// What `describe` or `load-functions` returned breaks the contract.
     #[error("udf {udf:?} answers {during} against the contract: {problem}: rebuild it with the SDK of this engine")]
@@ -133,7 +138,7 @@ pub enum HostError {
         column: String,
         /// Why.
         #[source]
-        source: DataTypeError,
+        source: Box<DataTypeError>,
     },
     /// A limit or setting that cannot be had.
     #[error("{setting} is {got}: {advice}")]
@@ -146,7 +151,9 @@ pub enum HostError {
         advice: String,
     },
     /// All places for instances are taken.
-    #[error("udf {udf:?}: all {instances_max} instances of this engine are in use: raise udf.instances.max or lower the parallelism")]
+    #[error(
+        "udf {udf:?}: all {instances_max} instances of this engine are in use: raise udf.instances.max or lower the parallelism"
+    )]
     InstancesExhausted {
         /// Name of the UDF.
         udf: String,

@@ -1,6 +1,7 @@
 //! How a call can end other than well.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// What went wrong in a call. Each is the doing of the UDF, except [`FaultKind::Input`] and [`FaultKind::Host`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -70,7 +71,7 @@ pub struct Fault {
     /// What it was.
     pub kind: FaultKind,
     /// Name of the UDF, as given to [`Engine::load`](crate::Engine::load).
-    pub udf: String,
+    pub udf: Arc<str>,
     /// Name of the function; empty while no function runs (`describe`, `load-source`, `load-functions`).
     pub function: String,
     /// What happened and what to do, without the names.

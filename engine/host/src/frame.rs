@@ -5,7 +5,9 @@ use arrow::buffer::{BooleanBuffer, Buffer, MutableBuffer, ScalarBuffer};
 use arrow::datatypes::ArrowNativeType;
 
 #[cfg(target_endian = "big")]
-compile_error!("frames are little-endian and are read in place: a big-endian host needs byte swapping in frame.rs and column.rs");
+compile_error!(
+    "frames are little-endian and are read in place: a big-endian host needs byte swapping in frame.rs and column.rs"
+);
 
 pub(crate) const MAGIC_BUNDLE: u32 = 0x3142_4D57;
 pub(crate) const MAGIC_EFFECTS: u32 = 0x3145_4D57;
@@ -121,7 +123,10 @@ impl FrameWriter {
     pub(crate) fn finish(&mut self) -> Result<&[u8], usize> {
         let end = padded(self.bytes.len());
         self.bytes.resize(end, 0);
-        debug_assert_eq!(self.slot as u32, u32::from_le_bytes([self.bytes[4], self.bytes[5], self.bytes[6], self.bytes[7]]));
+        debug_assert_eq!(
+            self.slot as u32,
+            u32::from_le_bytes([self.bytes[4], self.bytes[5], self.bytes[6], self.bytes[7]])
+        );
         if end > FRAME_BYTES_MAX { Err(end) } else { Ok(&self.bytes) }
     }
 
@@ -253,7 +258,11 @@ impl FrameReader {
 
     /// The next slot: absent, or exactly this many numbers.
     #[inline]
-    pub(crate) fn numbers<T: ArrowNativeType>(&mut self, count: usize, what: &str) -> Result<Option<ScalarBuffer<T>>, Lie> {
+    pub(crate) fn numbers<T: ArrowNativeType>(
+        &mut self,
+        count: usize,
+        what: &str,
+    ) -> Result<Option<ScalarBuffer<T>>, Lie> {
         let (start, length) = self.range()?;
         if length == 0 {
             return Ok(None);

@@ -73,14 +73,19 @@ impl Guard {
     }
 
     /// Ends such a call.
-    pub(crate) fn end<R>(&self, store: &mut Store<Context>, during: During, answer: wasmtime::Result<R>) -> Result<R, HostError> {
+    pub(crate) fn end<R>(
+        &self,
+        store: &mut Store<Context>,
+        during: During,
+        answer: wasmtime::Result<R>,
+    ) -> Result<R, HostError> {
         let answer = answer.map_err(|error| {
             if error.is::<PoolConcurrencyLimitError>() {
                 let instances_max = self.engine.inner.config.instances_max;
                 return HostError::InstancesExhausted { udf: self.udf.to_string(), instances_max };
             }
             let fault = self.fault(store.data_mut(), Entered::Load, error);
-            HostError::Fault { during: during.as_str(), fault }
+            HostError::Fault { during: during.as_str(), fault: Box::new(fault) }
         });
         store.data_mut().end(true);
         answer
@@ -130,12 +135,19 @@ impl Guard {
         self.plain(FaultKind::OutputLimit, entered, self.of_output(context, entered))
     }
 
-    fn make(&self, kind: FaultKind, entered: Entered<'_>, message: String, location: String, backtrace: String) -> Fault {
+    fn make(
+        &self,
+        kind: FaultKind,
+        entered: Entered<'_>,
+        message: String,
+        location: String,
+        backtrace: String,
+    ) -> Fault {
         let function = match entered {
             Entered::Load => String::new(),
             Entered::Bundle { function, .. } => function.to_string(),
         };
-        Fault { kind, udf: self.udf.to_string(), function, message, location, backtrace }
+        Fault { kind, udf: self.udf.clone(), function, message, location, backtrace }
     }
 
     fn of_host_trap(&self, context: &Context, entered: Entered<'_>, trap: &HostTrap) -> (FaultKind, String) {
@@ -143,7 +155,10 @@ impl Guard {
             FaultKind::OutputLimit => self.of_output(context, entered),
             FaultKind::CallLimit => {
                 let limit = context.limits.host_calls_per_bundle_max;
-                format!("called the host more than {limit} times{}: use get-many and put-many, or lower bundle.size", rows_text(entered))
+                format!(
+                    "called the host more than {limit} times{}: use get-many and put-many, or lower bundle.size",
+                    rows_text(entered)
+                )
             }
             FaultKind::Lie => broke_contract(format_args!("{}", trap.message)),
             _ => trap.message.clone(),
@@ -154,7 +169,10 @@ impl Guard {
     fn of_output(&self, context: &Context, entered: Entered<'_>) -> String {
         let limit = bytes_text(context.limits.output_bytes_max);
         let rows = rows_text(entered);
-        format!("sent out more than {limit}{rows}: emit less for a row, lower bundle.size, or raise udfs.{}.output.max", self.udf)
+        format!(
+            "sent out more than {limit}{rows}: emit less for a row, lower bundle.size, or raise udfs.{}.output.max",
+            self.udf
+        )
     }
 
     fn of_refusal(&self, context: &Context, refused: Refused) -> String {
@@ -164,7 +182,10 @@ impl Guard {
                 format!("asked for {} of memory, limit {limit}: raise udfs.{}.memory.max", bytes_text(bytes), self.udf)
             }
             Refused::Table(elements) => {
-                format!("asked for tables of {elements} elements, limit {}: use fewer function pointers", context.limits.table_elements_max)
+                format!(
+                    "asked for tables of {elements} elements, limit {}: use fewer function pointers",
+                    context.limits.table_elements_max
+                )
             }
         }
     }
@@ -179,11 +200,17 @@ impl Guard {
         match entered {
             Entered::Load => {
                 let limit = time_text(context.limits.load_time_max);
-                format!("ran longer than {limit} to load: do less at import and in open, or raise udfs.{}.load.timeout", self.udf)
+                format!(
+                    "ran longer than {limit} to load: do less at import and in open, or raise udfs.{}.load.timeout",
+                    self.udf
+                )
             }
             Entered::Bundle { .. } => {
                 let (limit, rows) = (time_text(context.limits.call_time_max), rows_text(entered));
-                format!("ran longer than {limit}{rows}: make it faster, lower bundle.size, or raise udfs.{}.timeout", self.udf)
+                format!(
+                    "ran longer than {limit}{rows}: make it faster, lower bundle.size, or raise udfs.{}.timeout",
+                    self.udf
+                )
             }
         }
     }
@@ -267,7 +294,11 @@ pub(crate) fn bytes_text(bytes: usize) -> String {
         1_048_576..1_073_741_824 => (1_048_576, "MiB"),
         _ => (1_073_741_824, "GiB"),
     };
-    if bytes.is_multiple_of(unit) { format!("{} {name}", bytes / unit) } else { format!("{:.1} {name}", bytes as f64 / unit as f64) }
+    if bytes.is_multiple_of(unit) {
+        format!("{} {name}", bytes / unit)
+    } else {
+        format!("{:.1} {name}", bytes as f64 / unit as f64)
+    }
 }
 
 fn time_text(time: Duration) -> String {

@@ -127,12 +127,17 @@ impl<H: UdfHost> UdfInstance<H> {
             return Err(self.guard.plain(FaultKind::Poisoned, entered, message));
         }
         if let Err(bad) = plan.write(bundle, &mut self.frame) {
-            return Err(self.guard.plain(FaultKind::Input, entered, format!("was given a bundle that does not fit: {bad}")));
+            return Err(self.guard.plain(
+                FaultKind::Input,
+                entered,
+                format!("was given a bundle that does not fit: {bad}"),
+            ));
         }
         let context = self.store.data_mut();
         context.begin(Some(bundle.function as usize), bundle.keys, bundle.processing_time, bundle.seed);
         self.store.set_epoch_deadline(self.call_ticks);
-        let entry = Entry { guard: &self.guard, run_frame: self.run_frame, resume_frame: self.resume_frame, plan, entered };
+        let entry =
+            Entry { guard: &self.guard, run_frame: self.run_frame, resume_frame: self.resume_frame, plan, entered };
         let answer = entry.call(&mut self.store, self.frame.bytes(), bundle);
         self.frame.shrink_to(FRAME_BYTES_KEPT);
         let context = self.store.data_mut();

@@ -6,26 +6,26 @@ pub mod source_section;
 
 mod bundle;
 mod declare;
-mod fault;
 mod error;
+mod fault;
 mod limits;
 
-mod engine;
 mod cache;
-mod linker;
-mod wasi;
 mod context;
+mod engine;
+mod linker;
 mod overlay;
+mod wasi;
 
-mod module;
 mod contract;
-mod instance;
 mod guard;
+mod instance;
+mod module;
 
-mod plan;
-mod effects;
 mod column;
+mod effects;
 mod frame;
+mod plan;
 mod value;
 
 #[cfg(test)]
@@ -33,7 +33,8 @@ mod vectors_tests;
 
 pub use bundle::{Bundle, Effects, Operation, Output, RowError, StateCall, StateWrites};
 pub use declare::{
-    Access, ArgumentDeclaration, Binding, FunctionDeclaration, Kind, Loaded, Resource, Setup, SourceFile, StateDeclaration,
+    Access, ArgumentDeclaration, Binding, FunctionDeclaration, Kind, Loaded, Resource, Setup, SourceFile,
+    StateDeclaration,
 };
 pub use engine::{Engine, EngineConfig};
 pub use error::HostError;

@@ -71,12 +71,15 @@ fn add_state(linker: &mut Linker<Context>) -> wasmtime::Result<()> {
         context.with_state(state, key, |bytes| value = bytes.map(<[u8]>::to_vec))?;
         Ok((value,))
     })?;
-    state.func_wrap("put", |mut store: StoreContextMut<'_, Context>, (state, key, value): (u32, u32, Option<Vec<u8>>)| {
-        let context = store.data_mut();
-        context.count_call()?;
-        context.check_state(state)?;
-        Ok(context.put_state(state, key, value.as_deref())?)
-    })?;
+    state.func_wrap(
+        "put",
+        |mut store: StoreContextMut<'_, Context>, (state, key, value): (u32, u32, Option<Vec<u8>>)| {
+            let context = store.data_mut();
+            context.count_call()?;
+            context.check_state(state)?;
+            Ok(context.put_state(state, key, value.as_deref())?)
+        },
+    )?;
     state.func_wrap("get-many", |mut store: StoreContextMut<'_, Context>, (state, keys): (u32, Vec<u32>)| {
         let context = store.data_mut();
         context.count_call()?;
@@ -101,12 +104,18 @@ impl Context {
         match self.plans[running].call_states.get(state as usize) {
             Some(Some(_)) => Ok(()),
             Some(None) => Err(HostTrap::lie(format!("it asked by call for state {state}, whose access is column"))),
-            None => Err(HostTrap::lie(format!("it asked for state {state} of {}", self.plans[running].call_states.len()))),
+            None => {
+                Err(HostTrap::lie(format!("it asked for state {state} of {}", self.plans[running].call_states.len())))
+            }
         }
     }
 
     fn check_key(&self, key: u32) -> Result<(), HostTrap> {
-        if (key as usize) < self.keys { Ok(()) } else { Err(HostTrap::lie(format!("it asked for the state of key {key} of {}", self.keys))) }
+        if (key as usize) < self.keys {
+            Ok(())
+        } else {
+            Err(HostTrap::lie(format!("it asked for the state of key {key} of {}", self.keys)))
+        }
     }
 
     /// Hands over a value: as the bundle wrote it, or as the engine has it.
@@ -117,7 +126,10 @@ impl Context {
             return Ok(());
         }
         let message = |error| format!("could not read state {state} of key {key}: {error}");
-        let value = self.host.state_get(state, key).map_err(|error| HostTrap { kind: FaultKind::Host, message: message(error) })?;
+        let value = self
+            .host
+            .state_get(state, key)
+            .map_err(|error| HostTrap { kind: FaultKind::Host, message: message(error) })?;
         take(value.as_deref());
         Ok(())
     }
@@ -127,7 +139,9 @@ impl Context {
         if let (Some(bytes), Some(running)) = (value, self.running)
             && let Some(plan) = &self.plans[running].call_states[state as usize]
         {
-            plan.check(bytes).map_err(|lie| HostTrap::lie(format!("it put a value into state {state} of key {key} that is none: {lie}")))?;
+            plan.check(bytes).map_err(|lie| {
+                HostTrap::lie(format!("it put a value into state {state} of key {key} that is none: {lie}"))
+            })?;
         }
         self.overlay.put(state as usize, key, self.keys, value);
         if self.overlay.bytes > self.limits.output_bytes_max {

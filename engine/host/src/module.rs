@@ -4,7 +4,9 @@ use std::sync::{Arc, OnceLock};
 
 use wasmtime::Store;
 use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, ComponentExportIndex, ComponentNamedList, Func, Instance, InstancePre, Lift, Lower};
+use wasmtime::component::{
+    Component, ComponentExportIndex, ComponentNamedList, Func, Instance, InstancePre, Lift, Lower,
+};
 
 use crate::CONTRACT_VERSION;
 use crate::context::{AnyHost, Context};
@@ -77,7 +79,9 @@ fn exports(engine: &wasmtime::Engine, udf: &str, component: &Component) -> Resul
         // The exact version: wasmtime alone would take any later 0.1 for it.
         let other = names.iter().find_map(|export| export.strip_prefix(name)?.strip_prefix('@'));
         Err(match other {
-            Some(got) => HostError::ContractVersion { udf: udf.to_string(), got: got.to_string(), want: CONTRACT_VERSION },
+            Some(got) => {
+                HostError::ContractVersion { udf: udf.to_string(), got: got.to_string(), want: CONTRACT_VERSION }
+            }
             None => missing(full),
         })
     };
@@ -182,16 +186,18 @@ impl UdfModule {
         let mut opened = self.open(&limits, capabilities, Box::new(host))?;
         opened.seed = seed_of(&setup);
         type Answer = (Result<Vec<LoadedRecord>, Problem>,);
-        let (answer,) = opened.call::<_, Answer>(&self.compiled.exports.load_functions, (record,), During::LoadFunctions)?;
+        let (answer,) =
+            opened.call::<_, Answer>(&self.compiled.exports.load_functions, (record,), During::LoadFunctions)?;
         let records = answer.map_err(|problem| self.problem(During::LoadFunctions, problem))?;
-        let loaded = contract::loaded(records, &setup.bindings, &kinds).map_err(|problem| self.lie(During::LoadFunctions, problem))?;
+        let loaded = contract::loaded(records, &setup.bindings, &kinds)
+            .map_err(|problem| self.lie(During::LoadFunctions, problem))?;
         let mut plans = Vec::with_capacity(loaded.len());
         for ((binding, kind), loaded) in setup.bindings.iter().zip(&kinds).zip(&loaded) {
             plans.push(BindingPlan::new(binding, *kind, loaded).map_err(|bad| HostError::Column {
                 udf: self.name.to_string(),
                 function: binding.function.clone(),
                 column: bad.column,
-                source: bad.source,
+                source: Box::new(bad.source),
             })?);
         }
         let exports = &self.compiled.exports;
@@ -231,14 +237,20 @@ impl UdfModule {
         if !self.source.is_empty() {
             let files = contract::source_records(&self.source);
             type Answer = (Result<(), Problem>,);
-            let (answer,) = opened.call::<_, Answer>(&self.compiled.exports.load_source, (files,), During::LoadSource)?;
+            let (answer,) =
+                opened.call::<_, Answer>(&self.compiled.exports.load_source, (files,), During::LoadSource)?;
             answer.map_err(|problem| self.problem(During::LoadSource, problem))?;
         }
         Ok(opened)
     }
 
     fn problem(&self, during: During, problem: Problem) -> HostError {
-        HostError::Problem { udf: self.name.to_string(), during: during.as_str(), message: problem.message, traceback: problem.traceback }
+        HostError::Problem {
+            udf: self.name.to_string(),
+            during: during.as_str(),
+            message: problem.message,
+            traceback: problem.traceback,
+        }
     }
 
     fn lie(&self, during: During, problem: String) -> HostError {
@@ -278,9 +290,14 @@ impl Opened {
 }
 
 fn check_limits(limits: &Limits) -> Result<(), HostError> {
-    let refuse = |setting, got: String, advice: &str| Err(HostError::Setting { setting, got, advice: advice.to_string() });
+    let refuse =
+        |setting, got: String, advice: &str| Err(HostError::Setting { setting, got, advice: advice.to_string() });
     if limits.memory_bytes_max > 4 << 30 {
-        return refuse("memory_bytes_max", limits.memory_bytes_max.to_string(), "choose at most 4 GiB: that is what a guest can address");
+        return refuse(
+            "memory_bytes_max",
+            limits.memory_bytes_max.to_string(),
+            "choose at most 4 GiB: that is what a guest can address",
+        );
     }
     if limits.table_elements_max > 200_000 {
         return refuse("table_elements_max", limits.table_elements_max.to_string(), "choose at most 200000");

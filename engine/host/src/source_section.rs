@@ -161,6 +161,7 @@ fn read_leb128(bytes: &[u8], at: usize) -> Option<(usize, usize)> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

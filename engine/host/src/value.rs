@@ -80,7 +80,13 @@ impl ValuePlan {
             Self::List(item) => take_many(&[item], rest),
             Self::Map(key, value) => take_many(&[key, value], rest),
             Self::Struct(fields) => fields.iter().try_for_each(|field| field.take(rest)),
-            Self::Nullable(plan) => if take_flag(rest)? { plan.take(rest) } else { Ok(()) },
+            Self::Nullable(plan) => {
+                if take_flag(rest)? {
+                    plan.take(rest)
+                } else {
+                    Ok(())
+                }
+            }
         }
     }
 }
@@ -120,6 +126,7 @@ fn take_many(plans: &[&ValuePlan], rest: &mut &[u8]) -> Result<(), Lie> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 mod tests {
     use super::*;
 

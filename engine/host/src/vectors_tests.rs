@@ -1,14 +1,17 @@
 //! The golden vectors of `wit/vectors/frames.json`: what is encoded from `meaning` is `hex`, what is decoded from `hex` is `meaning`.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int8Array, Int16Array,
-    Int32Array, Int64Array, ListArray, MapArray, PrimitiveArray, StringArray, StructArray, UInt8Array, UInt16Array, UInt32Array,
-    UInt64Array,
+    Array, ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float32Array, Float64Array, Int8Array,
+    Int16Array, Int32Array, Int64Array, ListArray, MapArray, PrimitiveArray, StringArray, StructArray, UInt8Array,
+    UInt16Array, UInt32Array, UInt64Array,
 };
 use arrow::array::{
-    Time64MicrosecondArray, TimestampMicrosecondArray, TimestampMillisecondArray, TimestampNanosecondArray, TimestampSecondArray,
+    Time64MicrosecondArray, TimestampMicrosecondArray, TimestampMillisecondArray, TimestampNanosecondArray,
+    TimestampSecondArray,
 };
 use arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer};
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, TimeUnit};
@@ -55,7 +58,11 @@ fn float(value: &Value) -> f64 {
 }
 
 /// What lies under a null: zero, nothing, empty.
-fn primitive<T: ArrowPrimitiveType>(values: &[Value], nulls: Option<NullBuffer>, read: impl Fn(&Value) -> T::Native) -> PrimitiveArray<T> {
+fn primitive<T: ArrowPrimitiveType>(
+    values: &[Value],
+    nulls: Option<NullBuffer>,
+    read: impl Fn(&Value) -> T::Native,
+) -> PrimitiveArray<T> {
     let values = values.iter().map(|value| if value.is_null() { T::Native::default() } else { read(value) });
     PrimitiveArray::<T>::new(values.collect(), nulls)
 }
@@ -69,10 +76,13 @@ fn decimal(value: &Value, scale: i8) -> i128 {
 
 /// A column of JSON as an array.
 fn array(data_type: &DataType, values: &[Value]) -> ArrayRef {
-    let nulls = values.iter().any(Value::is_null).then(|| NullBuffer::from_iter(values.iter().map(|value| !value.is_null())));
+    let nulls =
+        values.iter().any(Value::is_null).then(|| NullBuffer::from_iter(values.iter().map(|value| !value.is_null())));
     macro_rules! ints {
         ($array:ty, $native:ty) => {
-            Arc::new(<$array>::from(primitive(values, nulls, |v| v.as_i64().map(|v| v as $native).or(v.as_u64().map(|v| v as $native)).unwrap())))
+            Arc::new(<$array>::from(primitive(values, nulls, |v| {
+                v.as_i64().map(|v| v as $native).or(v.as_u64().map(|v| v as $native)).unwrap()
+            })))
         };
     }
     match data_type {
@@ -129,15 +139,31 @@ fn nested(data_type: &DataType, values: &[Value], nulls: Option<NullBuffer>) -> 
         }
         DataType::Struct(fields) => {
             let child = |field: &Arc<Field>| {
-                let value = |value: &Value| if value.is_null() { under_null(field.data_type(), field.is_nullable()) } else { value[field.name()].clone() };
+                let value = |value: &Value| {
+                    if value.is_null() {
+                        under_null(field.data_type(), field.is_nullable())
+                    } else {
+                        value[field.name()].clone()
+                    }
+                };
                 array(field.data_type(), &values.iter().map(value).collect::<Vec<_>>())
             };
-            Arc::new(StructArray::try_new_with_length(fields.clone(), fields.iter().map(child).collect(), nulls, values.len()).unwrap())
+            Arc::new(
+                StructArray::try_new_with_length(
+                    fields.clone(),
+                    fields.iter().map(child).collect(),
+                    nulls,
+                    values.len(),
+                )
+                .unwrap(),
+            )
         }
         DataType::Map(entries, _) => {
             let DataType::Struct(fields) = entries.data_type() else { panic!() };
-            let pairs: Vec<&Value> = values.iter().flat_map(|value| list(value)).collect();
-            let column = |at: usize| array(fields[at].data_type(), &pairs.iter().map(|pair| pair[at].clone()).collect::<Vec<_>>());
+            let pairs: Vec<&Value> = values.iter().flat_map(list).collect();
+            let column = |at: usize| {
+                array(fields[at].data_type(), &pairs.iter().map(|pair| pair[at].clone()).collect::<Vec<_>>())
+            };
             let columns = StructArray::new(fields.clone(), vec![column(0), column(1)], None);
             Arc::new(MapArray::new(entries.clone(), lengths(), columns, nulls, false))
         }
@@ -152,7 +178,10 @@ fn under_null(data_type: &DataType, nullable: bool) -> Value {
         DataType::Boolean => Value::Bool(false),
         DataType::Utf8 | DataType::Binary => Value::String(String::new()),
         DataType::List(_) | DataType::Map(_, _) => Value::Array(vec![]),
-        DataType::Struct(fields) => fields.iter().map(|field| (field.name().clone(), under_null(field.data_type(), field.is_nullable()))).collect(),
+        DataType::Struct(fields) => fields
+            .iter()
+            .map(|field| (field.name().clone(), under_null(field.data_type(), field.is_nullable())))
+            .collect(),
         DataType::Decimal128(_, scale) if *scale > 0 => Value::String(format!("0.{}", "0".repeat(*scale as usize))),
         DataType::Decimal128(_, _) => Value::String("0".to_string()),
         _ => Value::from(0),
@@ -160,12 +189,22 @@ fn under_null(data_type: &DataType, nullable: bool) -> Value {
 }
 
 fn kind(text: &str) -> Kind {
-    let all = [Kind::Scalar, Kind::Vectorized, Kind::Table, Kind::Filter, Kind::Map, Kind::Reduce, Kind::Aggregate, Kind::Process];
+    let all = [
+        Kind::Scalar,
+        Kind::Vectorized,
+        Kind::Table,
+        Kind::Filter,
+        Kind::Map,
+        Kind::Reduce,
+        Kind::Aggregate,
+        Kind::Process,
+    ];
     all.into_iter().find(|kind| kind.as_str() == text).unwrap()
 }
 
 fn operation(number: u64) -> Operation {
-    [Operation::Process, Operation::Accumulate, Operation::Retract, Operation::Merge, Operation::Result][number as usize]
+    [Operation::Process, Operation::Accumulate, Operation::Retract, Operation::Merge, Operation::Result]
+        [number as usize]
 }
 
 fn fields(value: &Value) -> Vec<Field> {
@@ -181,7 +220,13 @@ fn states(value: &Value) -> Vec<StateDeclaration> {
     list(value).iter().map(state).collect()
 }
 
-fn plan(kind_text: &str, arguments: Vec<Field>, key: Vec<Field>, states: Vec<StateDeclaration>, result: &str) -> BindingPlan {
+fn plan(
+    kind_text: &str,
+    arguments: Vec<Field>,
+    key: Vec<Field>,
+    states: Vec<StateDeclaration>,
+    result: &str,
+) -> BindingPlan {
     let binding = Binding { function: "f".into(), arguments, key, result: None, access: vec![], parameters: vec![] };
     let loaded = Loaded { result: parse(result).unwrap(), states };
     BindingPlan::new(&binding, kind(kind_text), &loaded).ok().unwrap()
@@ -205,11 +250,14 @@ fn bundles_are_encoded_as_the_vectors_say() {
     for case in bundles {
         let name = text(case, "name");
         let (binding, meaning) = (&case["binding"], &case["meaning"]);
-        let (arguments, key, states) = (fields(&binding["arguments"]), fields(&binding["key"]), states(&binding["states"]));
-        let by_column: Vec<_> = states.iter().filter(|state| state.access == Access::Column).map(|state| state.data_type.clone()).collect();
+        let (arguments, key, states) =
+            (fields(&binding["arguments"]), fields(&binding["key"]), states(&binding["states"]));
+        let by_column: Vec<_> =
+            states.iter().filter(|state| state.access == Access::Column).map(|state| state.data_type.clone()).collect();
         let (argument_types, key_types) = (types(&arguments), types(&key));
         let plan = plan(text(case, "kind"), arguments, key, states, "bool");
-        let (times, kinds, index) = (numbers(&meaning["event_times"]), numbers(&meaning["row_kinds"]), numbers(&meaning["key_index"]));
+        let (times, kinds, index) =
+            (numbers(&meaning["event_times"]), numbers(&meaning["row_kinds"]), numbers(&meaning["key_index"]));
         let number = |key: &str| meaning[key].as_u64().unwrap();
         let bundle = Bundle {
             function: number("function") as u32,
@@ -262,7 +310,11 @@ fn effects_are_decoded_as_the_vectors_say() {
             }
             more => panic!("{name}: {} outputs", more.len()),
         }
-        let errors: Vec<_> = got.errors.iter().map(|e| serde_json::json!({"row": e.row, "kind": e.kind, "message": e.message, "traceback": e.traceback})).collect();
+        let errors: Vec<_> = got
+            .errors
+            .iter()
+            .map(|e| serde_json::json!({"row": e.row, "kind": e.kind, "message": e.message, "traceback": e.traceback}))
+            .collect();
         assert_eq!(Value::Array(errors), meaning["errors"], "{name}");
         if !more {
             check_states(name, &plan, &got.states, list(&meaning["states"]));
@@ -358,7 +410,11 @@ fn damaged_effects_never_panic() {
                 let mut bytes = good.clone();
                 bytes[at] ^= 1 << bit;
                 let header = at < 8 || (16..64).contains(&at);
-                assert!(read(bytes).is_err() || !header, "{}: byte {at} bit {bit} of the header does not matter", text(case, "name"));
+                assert!(
+                    read(bytes).is_err() || !header,
+                    "{}: byte {at} bit {bit} of the header does not matter",
+                    text(case, "name")
+                );
             }
         }
         for length in (0..good.len()).step_by(8) {

@@ -100,7 +100,9 @@ impl Context {
 
     fn random_bytes(&mut self, count: u64) -> wasmtime::Result<Vec<u8>> {
         if count > RANDOM_BYTES_MAX {
-            return Err(HostTrap::lie(format!("it asked for {count} random bytes at once, limit {RANDOM_BYTES_MAX}")).into());
+            return Err(
+                HostTrap::lie(format!("it asked for {count} random bytes at once, limit {RANDOM_BYTES_MAX}")).into()
+            );
         }
         let mut bytes = vec![0; count as usize];
         if self.capabilities.real_random {

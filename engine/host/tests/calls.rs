@@ -1,5 +1,7 @@
 //! Calls into guests written by hand: what comes back, and what becomes of a guest that fails.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 mod support;
 
 use std::time::{Duration, Instant};
@@ -70,7 +72,8 @@ fn an_endless_loop_meets_its_deadline() {
 fn endless_recursion_meets_its_stack() {
     let functions = "(func $down (param i32) (result i32) (i32.add (i32.const 1) (call $down (local.get 0))))";
     let run = "(call $down (i32.const 0))";
-    let fault = fails(GuestText { run: run.into(), functions: functions.into(), ..GuestText::default() }, Limits::default());
+    let fault =
+        fails(GuestText { run: run.into(), functions: functions.into(), ..GuestText::default() }, Limits::default());
     assert_eq!(fault.kind, FaultKind::StackOverflow);
     assert!(fault.message.starts_with("recursed deeper than its stack"), "{fault}");
 }

@@ -1,5 +1,7 @@
 //! The reference guest (`guests/reference`, Rust): every type, every kind, both ways to state, every way to fail.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 mod support;
 
 use std::collections::HashMap;
@@ -10,8 +12,8 @@ use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, StringArr
 use arrow::datatypes::{Field, Float64Type, Int64Type};
 use support::{TestHost, bundle, cached_engine, reference, sample::Sampler};
 use wasmill_host::{
-    Access, Binding, Bundle, Capabilities, Effects, FaultKind, FunctionDeclaration, HostError, Kind, Limits, Operation, Resource, Setup,
-    UdfInstance, UdfModule,
+    Access, Binding, Bundle, Capabilities, Effects, FaultKind, FunctionDeclaration, HostError, Kind, Limits, Operation,
+    Resource, Setup, UdfInstance, UdfModule,
 };
 
 /// Compiled once for all tests here.
@@ -26,14 +28,25 @@ fn declared(module: &UdfModule) -> Vec<FunctionDeclaration> {
 
 fn binding(function: &FunctionDeclaration) -> Binding {
     let arguments = function.arguments.iter().map(|a| a.data_type.clone().unwrap().to_field(&a.name)).collect();
-    Binding { function: function.name.clone(), arguments, key: vec![], result: None, access: vec![], parameters: vec![] }
+    Binding {
+        function: function.name.clone(),
+        arguments,
+        key: vec![],
+        result: None,
+        access: vec![],
+        parameters: vec![],
+    }
 }
 
 fn setup_of(bindings: Vec<Binding>) -> Setup {
     Setup { job: "job".into(), operator: "operator".into(), subtask: 0, parallelism: 1, bindings, resources: vec![] }
 }
 
-fn open_with(change: impl FnOnce(&mut Setup), function: &str, limits: Limits) -> Result<UdfInstance<TestHost>, HostError> {
+fn open_with(
+    change: impl FnOnce(&mut Setup),
+    function: &str,
+    limits: Limits,
+) -> Result<UdfInstance<TestHost>, HostError> {
     let module = module();
     let declared = declared(&module);
     let mut setup = setup_of(vec![binding(declared.iter().find(|declared| declared.name == function).unwrap())]);
@@ -56,10 +69,12 @@ fn int_outputs(effects: &Effects) -> Vec<i64> {
 #[test]
 fn every_type_comes_back_as_it_went_in() {
     let module = module();
-    let functions: Vec<_> = declared(&module).into_iter().filter(|f| f.name.starts_with("id_") || f.name.starts_with("maybe_")).collect();
+    let functions: Vec<_> =
+        declared(&module).into_iter().filter(|f| f.name.starts_with("id_") || f.name.starts_with("maybe_")).collect();
     assert!(functions.len() > 30);
     let setup = setup_of(functions.iter().map(binding).collect());
-    let mut instance = module.instantiate(setup, Limits::default(), Capabilities::default(), TestHost::default()).unwrap();
+    let mut instance =
+        module.instantiate(setup, Limits::default(), Capabilities::default(), TestHost::default()).unwrap();
     for (at, function) in functions.iter().enumerate() {
         let field = function.arguments[0].data_type.clone().unwrap().to_field("value");
         for rows in [0, 1, 7, 100, 3000] {
@@ -134,7 +149,8 @@ fn averages(function: &str) -> Vec<f64> {
     for values in [[1.0, 2.0, 3.0], [5.0, 4.0, 9.0]] {
         let arguments = [Arc::new(Float64Array::from(values.to_vec())) as ArrayRef];
         let (index, states) = ([0, 1, 0], columns.clone());
-        let bundle = Bundle { key_index: Some(&index), keys: 2, key_columns: &keys, states: &states, ..bundle(&arguments, 3) };
+        let bundle =
+            Bundle { key_index: Some(&index), keys: 2, key_columns: &keys, states: &states, ..bundle(&arguments, 3) };
         let effects = instance.run(&bundle).unwrap();
         assert!(effects.errors.is_empty(), "{:?}", effects.errors);
         for output in &effects.outputs {
@@ -167,12 +183,25 @@ fn an_aggregate_folds_and_gives() {
     let state = instance.loaded()[0].states[0].data_type.clone();
     let (arguments, index) = ([ints(&[4, 6, 10])], [0, 1, 0]);
     let empty = [new_null_array(&state, 2)];
-    let fold = Bundle { operation: Operation::Accumulate, key_index: Some(&index), keys: 2, states: &empty, ..bundle(&arguments, 3) };
+    let fold = Bundle {
+        operation: Operation::Accumulate,
+        key_index: Some(&index),
+        keys: 2,
+        states: &empty,
+        ..bundle(&arguments, 3)
+    };
     let folded = instance.run(&fold).unwrap().states.remove(0);
     assert_eq!(folded.written.count_set_bits(), 2);
     let sources = [folded.values.clone()];
     let (states, index) = ([new_null_array(&state, 1)], [0, 0]);
-    let merge = Bundle { operation: Operation::Merge, key_index: Some(&index), keys: 1, states: &states, sources: &sources, ..bundle(&[], 2) };
+    let merge = Bundle {
+        operation: Operation::Merge,
+        key_index: Some(&index),
+        keys: 1,
+        states: &states,
+        sources: &sources,
+        ..bundle(&[], 2)
+    };
     let merged = [instance.run(&merge).unwrap().states.remove(0).values];
     let result = Bundle { operation: Operation::Result, keys: 1, states: &merged, ..bundle(&[], 0) };
     let effects = instance.run(&result).unwrap();
@@ -209,7 +238,10 @@ fn an_unknown_function_is_told_with_those_there_are() {
     let module = module();
     let mut unknown = binding(&declared(&module)[0]);
     unknown.function = "no_such".into();
-    let error = module.instantiate(setup_of(vec![unknown]), Limits::default(), Capabilities::default(), TestHost::default()).err().unwrap();
+    let error = module
+        .instantiate(setup_of(vec![unknown]), Limits::default(), Capabilities::default(), TestHost::default())
+        .err()
+        .unwrap();
     assert!(matches!(error, HostError::UnknownFunction { .. }));
     assert!(error.to_string().starts_with(r#"udf "reference" has no function "no_such": it has "#), "{error}");
 }
@@ -286,7 +318,8 @@ fn a_thousand_instances_come_and_go() {
     let module = module();
     let setup = setup_of(vec![binding(declared(&module).iter().find(|declared| declared.name == "add_one").unwrap())]);
     for round in 0..1000 {
-        let mut instance = module.instantiate(setup.clone(), Limits::default(), Capabilities::default(), TestHost::default()).unwrap();
+        let mut instance =
+            module.instantiate(setup.clone(), Limits::default(), Capabilities::default(), TestHost::default()).unwrap();
         let arguments = [ints(&[round])];
         assert_eq!(int_outputs(&instance.run(&bundle(&arguments, 1)).unwrap()), [round + 1]);
         assert!(instance.memory_bytes() > 0);

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BinaryArray};
 use arrow::datatypes::{DataType, Field};
 use wasmill_host::{
-    Binding, Bundle, Capabilities, Engine, EngineConfig, Fault, HostError, Limits, LogLevel, Operation, Setup, UdfHost, UdfInstance,
+    Binding, Bundle, Capabilities, Engine, EngineConfig, Fault, HostError, Limits, LogLevel, Operation, Setup, UdfHost,
+    UdfInstance,
 };
 
 /// A state for [`GuestText`]: name, type, whether it is reached by call.
@@ -38,6 +39,8 @@ pub struct GuestText {
     pub start: String,
     /// Further functions.
     pub functions: String,
+    /// Further imports.
+    pub imports: String,
     /// Pages of memory to begin with.
     pub pages: u32,
     /// Text of another WIT package to be a guest of.
@@ -61,6 +64,7 @@ impl Default for GuestText {
             describe: None,
             start: String::new(),
             functions: String::new(),
+            imports: String::new(),
             pages: 4,
             wit: None,
         }
@@ -94,6 +98,12 @@ impl Data {
 }
 
 impl GuestText {
+    /// The component, where `functions` are imports: they come before all else.
+    pub fn build_importing(mut self) -> Vec<u8> {
+        self.imports = std::mem::take(&mut self.functions);
+        self.build()
+    }
+
     /// The component.
     pub fn build(&self) -> Vec<u8> {
         let mut data = Data { bytes: Vec::new() };
@@ -111,12 +121,8 @@ impl GuestText {
         let (arguments_at, states_at) = (data.words(&arguments), data.words(&states));
         let (name, result) = (data.string("f"), data.string(self.result));
         let counts = [self.arguments.len() as u32, self.states.len() as u32];
-        let function = [
-            &name[..],
-            &[u32::from(self.kind), arguments_at, counts[0], 1],
-            &result,
-            &[states_at, counts[1], 1, 0, 0],
-        ];
+        let function =
+            [&name[..], &[u32::from(self.kind), arguments_at, counts[0], 1], &result, &[states_at, counts[1], 1, 0, 0]];
         let function_at = data.words(&function.concat());
         let loaded_at = data.words(&[result[0], result[1], states_at, counts[1]]);
         let describe_at = data.words(&[0, function_at, 1]);
@@ -130,10 +136,11 @@ impl GuestText {
         for byte in data {
             write!(escaped, "\\{byte:02x}").unwrap();
         }
-        let Self { run, resume, start, functions, pages, .. } = self;
+        let Self { run, resume, start, functions, imports, pages, .. } = self;
         let describe = self.describe.clone().unwrap_or(format!("(i32.const {describe_at})"));
         let text = format!(
             r#"(module
+            {imports}
             (import "wasmill:udf/host@0.1.0" "panicked" (func $panicked (param i32 i32 i32 i32)))
             (import "wasmill:udf/host@0.1.0" "log" (func $log (param i32 i32 i32)))
             (import "wasmill:udf/state@0.1.0" "get" (func $get (param i32 i32 i32)))
@@ -171,15 +178,23 @@ impl GuestText {
     }
 
     fn encode(&self, text: &str) -> Vec<u8> {
-        let contract = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit/udf.wit")).unwrap();
+        let contract =
+            std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit/udf.wit")).unwrap();
         // Names that are keywords for this parser.
-        let wit = self.wit.clone().unwrap_or(contract).replace("        map,", "        %map,").replace("record resource ", "record %resource ").replace("list<resource>", "list<%resource>");
+        let wit = self
+            .wit
+            .clone()
+            .unwrap_or(contract)
+            .replace("        map,", "        %map,")
+            .replace("record resource ", "record %resource ")
+            .replace("list<resource>", "list<%resource>");
         let version = wit.split_once("wasmill:udf@").map_or("", |(_, rest)| rest.split(';').next().unwrap());
         let mut module = wat::parse_str(text.replace("@0.1.0", &format!("@{version}"))).unwrap();
         let mut resolve = wit_parser::Resolve::default();
         let package = resolve.push_source("udf.wit", &wit).unwrap();
         let world = resolve.select_world(&[package], None).unwrap();
-        wit_component::embed_component_metadata(&mut module, &resolve, world, wit_component::StringEncoding::UTF8).unwrap();
+        wit_component::embed_component_metadata(&mut module, &resolve, world, wit_component::StringEncoding::UTF8)
+            .unwrap();
         wit_component::ComponentEncoder::default().module(&module).unwrap().validate(true).encode().unwrap()
     }
 }
@@ -210,7 +225,16 @@ pub fn reference() -> Vec<u8> {
     let build = || {
         let guests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guests");
         let status = std::process::Command::new(env!("CARGO"))
-            .args(["build", "--release", "--target", "wasm32-wasip2", "--package", "wasmill-reference", "--target-dir", "target"])
+            .args([
+                "build",
+                "--release",
+                "--target",
+                "wasm32-wasip2",
+                "--package",
+                "wasmill-reference",
+                "--target-dir",
+                "target",
+            ])
             .current_dir(&guests)
             .env_remove("RUSTFLAGS")
             .status()
@@ -238,8 +262,16 @@ pub fn field(text: &str, name: &str) -> Field {
 /// The setup of a guest of [`GuestText`].
 pub fn setup(guest: &GuestText) -> Setup {
     let arguments = guest.arguments.iter().enumerate().map(|(i, text)| field(text, &format!("a{i}"))).collect();
-    let binding = Binding { function: "f".into(), arguments, key: vec![], result: None, access: vec![], parameters: vec![] };
-    Setup { job: "job".into(), operator: "operator".into(), subtask: 0, parallelism: 1, bindings: vec![binding], resources: vec![] }
+    let binding =
+        Binding { function: "f".into(), arguments, key: vec![], result: None, access: vec![], parameters: vec![] };
+    Setup {
+        job: "job".into(),
+        operator: "operator".into(),
+        subtask: 0,
+        parallelism: 1,
+        bindings: vec![binding],
+        resources: vec![],
+    }
 }
 
 pub fn open(guest: &GuestText, limits: Limits) -> Result<UdfInstance<TestHost>, HostError> {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Float32Array, Float64Array, Int64Array, ListArray, MapArray, StringArray, StructArray,
+    ArrayRef, BinaryArray, BooleanArray, Decimal128Array, Float32Array, Float64Array, Int64Array, ListArray, MapArray,
+    StringArray, StructArray,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::compute::cast;
@@ -18,23 +19,30 @@ impl Sampler {
     }
 
     fn nulls(&mut self, nullable: bool, rows: usize) -> Option<NullBuffer> {
-        nullable.then(|| (0..rows).map(|_| self.next() % 4 > 0).collect())
+        nullable.then(|| (0..rows).map(|_| !self.next().is_multiple_of(4)).collect())
     }
 
     /// An array of this type.
     pub fn array(&mut self, field: &Field, rows: usize) -> ArrayRef {
         let nulls = self.nulls(field.is_nullable(), rows);
-        let mut ints = |limit: u64| Int64Array::new((0..rows).map(|_| (self.next() % limit) as i64).collect(), nulls.clone());
+        let mut ints =
+            |limit: u64| Int64Array::new((0..rows).map(|_| (self.next() % limit) as i64).collect(), nulls.clone());
         match field.data_type() {
-            DataType::Boolean => Arc::new(BooleanArray::new((0..rows).map(|_| self.next() % 2 == 0).collect(), nulls)),
-            DataType::Float32 => Arc::new(Float32Array::new((0..rows).map(|_| self.next() as f32 / 7.0).collect(), nulls)),
-            DataType::Float64 => Arc::new(Float64Array::new((0..rows).map(|_| self.next() as f64 / 7.0).collect(), nulls)),
+            DataType::Boolean => Arc::new(BooleanArray::new((0..rows).map(|_| self.next().is_multiple_of(2)).collect(), nulls)),
+            DataType::Float32 => {
+                Arc::new(Float32Array::new((0..rows).map(|_| self.next() as f32 / 7.0).collect(), nulls))
+            }
+            DataType::Float64 => {
+                Arc::new(Float64Array::new((0..rows).map(|_| self.next() as f64 / 7.0).collect(), nulls))
+            }
             DataType::Decimal128(_, _) => {
                 let values = (0..rows).map(|_| i128::from(self.next()) - (1 << 30)).collect();
                 Arc::new(Decimal128Array::new(values, nulls).with_data_type(field.data_type().clone()))
             }
             DataType::Utf8 => {
-                let texts: Vec<_> = (0..rows).map(|_| "grün €".chars().cycle().take((self.next() % 9) as usize).collect::<String>()).collect();
+                let texts: Vec<_> = (0..rows)
+                    .map(|_| "grün €".chars().cycle().take((self.next() % 9) as usize).collect::<String>())
+                    .collect();
                 let texts = texts.iter().enumerate().map(|(row, text)| is_valid(&nulls, row).then_some(text));
                 Arc::new(StringArray::from_iter(texts))
             }
@@ -58,7 +66,13 @@ impl Sampler {
                 let keys: Vec<_> = (0..rows).flat_map(|row| ["a", "b", "c"].into_iter().take(row % 4)).collect();
                 let total = keys.len();
                 let columns = vec![Arc::new(StringArray::from(keys)) as ArrayRef, self.array(&fields[1], total)];
-                Arc::new(MapArray::new(entries.clone(), offsets, StructArray::new(fields.clone(), columns, None), nulls, false))
+                Arc::new(MapArray::new(
+                    entries.clone(),
+                    offsets,
+                    StructArray::new(fields.clone(), columns, None),
+                    nulls,
+                    false,
+                ))
             }
             DataType::Date32 => cast(&cast(&ints(20_000), &DataType::Int32).unwrap(), field.data_type()).unwrap(),
             other => {
