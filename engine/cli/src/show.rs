@@ -58,6 +58,9 @@ fn connector_of(path: &Path) -> Result<&'static str, Failure> {
         ending(path)
     };
     found.ok_or_else(|| {
-        Failure::Usage(format!("{} holds no .parquet, .csv or .jsonl: name such a file or a folder of them", path.display()))
+        Failure::Usage(format!(
+            "{} holds no .parquet, .csv or .jsonl: name such a file or a folder of them",
+            path.display()
+        ))
     })
 }

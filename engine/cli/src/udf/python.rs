@@ -20,7 +20,9 @@ pub(crate) fn files(
     include: &[std::path::PathBuf],
 ) -> Result<Vec<SourceFile>, Failure> {
     let mut files = vec![file(program, &file_name(program))?];
-    if let Some(requirements) = requirements {
+    if let Some(requirements) = requirements
+        && asks_for_something(requirements)?
+    {
         let folder = temporary()?;
         install(requirements, folder.path())?;
         refuse_native(folder.path())?;
@@ -59,6 +61,12 @@ fn file(path: &Path, name: &str) -> Result<SourceFile, Failure> {
 
 fn file_name(path: &Path) -> String {
     path.file_name().map_or_else(|| "udf.py".into(), |name| name.to_string_lossy().into_owned())
+}
+
+/// A file of comments needs no pip.
+fn asks_for_something(requirements: &Path) -> Result<bool, Failure> {
+    let text = std::fs::read_to_string(requirements).map_err(Failure::file("read", requirements))?;
+    Ok(text.lines().any(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#')))
 }
 
 fn install(requirements: &Path, into: &Path) -> Result<(), Failure> {
