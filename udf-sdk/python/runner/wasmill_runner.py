@@ -117,7 +117,6 @@ class Control(exports.Control):
             raise _problem(error) from None
         finally:
             wasmill_output.flush()
-        gc.collect()
         gc.freeze()
 
     def describe(self):
@@ -153,4 +152,7 @@ codec.setup(
     (decimal.Decimal, datetime.date, datetime.time, datetime.datetime, datetime.timezone.utc), wasmill_problems.traceback_text
 )
 wasmill_zones.install()
+# What the snapshot holds stays for good: collections in an instance need not walk it, and do not touch its memory.
+gc.collect()
+gc.freeze()
 
