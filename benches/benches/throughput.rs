@@ -1,7 +1,8 @@
 //! `make bench`: every piece of work, in every way, at every bundle size; then the tables.
 //!
 //! `QUICK=1` in the environment: short runs. Further arguments go to Criterion: `cargo bench -p wasmill-benches -- python-add`
-//! measures only what has that in its name, and prints the tables without writing them.
+//! measures only what has that in its name (`rust-add/wasmill/1 --exact`: only what is called that), and prints the tables without
+//! writing them.
 
 use std::process::{Command, ExitCode};
 use std::time::{Duration, SystemTime};
@@ -16,7 +17,7 @@ use wasmill_runtime::udf_file::Environment;
 /// How long to measure.
 struct Pace {
     quick: bool,
-    /// Of one run: long enough that the start of a job does not count.
+    /// Of one run.
     run: Duration,
     samples: usize,
 }
@@ -80,11 +81,13 @@ fn measure(
     group.sampling_mode(SamplingMode::Flat).sample_size(pace.samples).warm_up_time(pace.run);
     // Half as much again as the samples should take, so that Criterion does not warn of every slower run.
     group.measurement_time(pace.run.mul_f64(pace.samples as f64 * 1.5));
+    let exact = std::env::args().any(|argument| argument == "--exact");
     for bundle in BUNDLES {
         for way in WAYS {
             // Criterion filters too, but only once everything is set up.
             let name = format!("{}/{}/{bundle}", work.id, way.text());
-            if !wanted.is_empty() && !wanted.iter().any(|part| name.contains(part)) {
+            let fits = |part: &String| if exact { name == *part } else { name.contains(part) };
+            if !wanted.is_empty() && !wanted.iter().any(fits) {
                 continue;
             }
             let mut open = match way {
@@ -104,13 +107,13 @@ fn measure(
 /// How many rows take about `time`: whole batches, so that every way is cut alike.
 fn rows_for(way: &mut dyn Way, bundle: usize, time: Duration) -> Result<u64, BenchError> {
     const STEP: u64 = 10_000;
-    let mut rows = if bundle < 100 { 1000 } else { STEP };
+    let mut rows = way.rows_min().max(if bundle < 100 { 1000 } else { STEP });
     loop {
         let took = way.run(rows)?;
         let factor = time.as_secs_f64() / took.as_secs_f64().max(1e-9);
         if factor < 4.0 {
-            let rows = (rows as f64 * factor) as u64;
-            return Ok(rows.next_multiple_of(STEP.min(rows.max(1))));
+            let rows = ((rows as f64 * factor) as u64).max(way.rows_min());
+            return Ok(if rows > STEP { rows.next_multiple_of(STEP) } else { rows });
         }
         // A short run says little: the next is at most ten times as long.
         rows = (rows as f64 * factor.min(10.0)) as u64;

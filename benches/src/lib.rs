@@ -36,6 +36,11 @@ pub trait Way {
     /// [`BenchError`], also if not every row came out.
     fn run(&mut self, rows: u64) -> Result<Duration, BenchError>;
 
+    /// Fewer rows than this say nothing. Default 1.
+    fn rows_min(&self) -> u64 {
+        1
+    }
+
     /// What the function makes of the first `rows` rows, for a test that all ways do the same. `None`: this way keeps it to itself.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ pub fn page(figures: &[Figure], setting: &Setting) -> String {
         page,
         "Written by `{command}` on {} ({} outside of Wasmill); the figures are also in `benchmarks.json`. Medians, in million rows a \
          second. All columns are from one run; compare columns, not runs.\n\n\
-         - **Wasmill**: a job, generator → UDF → blackhole, from its start to its end. Bundle 1 is `execution-mode: thread`.\n\
+         - **Wasmill**: a job, generator → UDF → blackhole, from the first rows that reach the sink to the last. Bundle 1 is `execution-mode: thread`.\n\
          - **worker process**: the same rows to a CPython process and back, Arrow batches over a Unix socket, up to \
          {IN_FLIGHT_BUNDLES_MAX} bundles in flight. It is up before the time begins and may use a second core. It runs the Python \
          function, also where Wasmill runs a Rust one.\n\
