@@ -79,10 +79,8 @@ impl<'f, T: FromColumn<'f>> Column<'f, T> {
     /// A value for each value.
     #[inline(always)]
     pub fn map<O>(&self, mut each: impl FnMut(T) -> O) -> Vec<O> {
-        let mut out = Vec::with_capacity(self.rows);
-        // SAFETY: `each_row` gives rows of the column only, and no more than were reserved.
-        each_row(self.rows, |row| unsafe { push_reserved(&mut out, each(self.value(row))) });
-        out
+        // SAFETY: `collect` gives rows of the column only.
+        collect(self.rows, |row| each(unsafe { self.value(row) }))
     }
 
     /// A value for each pair of values.
@@ -92,11 +90,22 @@ impl<'f, T: FromColumn<'f>> Column<'f, T> {
     #[inline(always)]
     pub fn zip<'o, U: FromColumn<'o>, O>(&self, other: &Column<'o, U>, mut each: impl FnMut(T, U) -> O) -> Vec<O> {
         assert!(self.rows == other.rows, "columns of {} and {} rows", self.rows, other.rows);
-        let mut out = Vec::with_capacity(self.rows);
-        // SAFETY: `each_row` gives rows of both columns only, and no more than were reserved.
-        each_row(self.rows, |row| unsafe { push_reserved(&mut out, each(self.value(row), other.value(row))) });
-        out
+        // SAFETY: `collect` gives rows of both columns only.
+        collect(self.rows, |row| unsafe { each(self.value(row), other.value(row)) })
     }
+}
+
+/// What `each` gives for 0, 1 … `rows` − 1. It counts once, at the end, so that the loop can run in vector registers.
+#[inline(always)]
+fn collect<O>(rows: usize, mut each: impl FnMut(usize) -> O) -> Vec<O> {
+    let mut out = Vec::with_capacity(rows);
+    let room: *mut O = out.as_mut_ptr();
+    // SAFETY: there is room for `rows` values, and `each_row` comes by every row. If `each` panics, what was written leaks.
+    unsafe {
+        each_row(rows, |row| room.add(row).write(each(row)));
+        out.set_len(rows);
+    }
+    out
 }
 
 impl<'f, T, const W: usize> Column<'f, T>
@@ -117,21 +126,6 @@ where
             *lane = step(*lane, T::from_bytes(*value));
         }
         lanes.into_iter().reduce(join).expect("there are 32 lanes")
-    }
-}
-
-/// Adds a value without asking for room.
-///
-/// # Safety
-/// `out` has room.
-#[inline(always)]
-pub(crate) unsafe fn push_reserved<O>(out: &mut Vec<O>, value: O) {
-    debug_assert!(out.len() < out.capacity());
-    let len = out.len();
-    // SAFETY: there is room behind the last value, and it is initialised before the length says so.
-    unsafe {
-        out.as_mut_ptr().add(len).write(value);
-        out.set_len(len + 1);
     }
 }
 

@@ -21,6 +21,7 @@ mod time;
 
 use crate::data_type::DataType;
 use crate::frame::{FrameError, FrameWriter, Slots};
+use crate::kinds::each_row;
 
 pub use codec::{Codec, CodecError, decode_value};
 pub use decimal::{Decimal, DecimalError};
@@ -102,6 +103,14 @@ pub trait ColumnWriter: Default + 'static {
     fn write(&self, frame: &mut FrameWriter);
 }
 
+/// What becomes of a row.
+pub enum Cell<T> {
+    Value(T),
+    Null,
+    /// Any value that is not null.
+    Hole,
+}
+
 /// A value that can be written to a column.
 pub trait ToColumn: Typed {
     type Writer: ColumnWriter;
@@ -116,6 +125,20 @@ pub trait ToColumn: Typed {
     {
         writer.reserve(values.len());
         values.iter().for_each(|value| value.push_to(writer));
+    }
+
+    /// Adds what `each` gives for 0, 1 … `rows` − 1, in that order.
+    #[inline(always)]
+    fn push_each(rows: usize, mut each: impl FnMut(usize) -> Cell<Self>, writer: &mut Self::Writer)
+    where
+        Self: Sized,
+    {
+        writer.reserve(rows);
+        each_row(rows, |row| match each(row) {
+            Cell::Value(value) => value.push_to(writer),
+            Cell::Null => writer.null(),
+            Cell::Hole => writer.hole(),
+        });
     }
 }
 
@@ -245,5 +268,15 @@ impl<T: NonNull + ToColumn> ToColumn for Option<T> {
             Some(value) => value.push_to(writer),
             None => writer.null(),
         }
+    }
+
+    #[inline(always)]
+    fn push_each(rows: usize, mut each: impl FnMut(usize) -> Cell<Self>, writer: &mut Self::Writer) {
+        let flat = |row| match each(row) {
+            Cell::Value(Some(value)) => Cell::Value(value),
+            Cell::Value(None) | Cell::Null => Cell::Null,
+            Cell::Hole => Cell::Hole,
+        };
+        T::push_each(rows, flat, writer);
     }
 }

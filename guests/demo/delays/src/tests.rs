@@ -2,7 +2,7 @@ use wasmill_udf::testing::Harness;
 
 use super::*;
 
-fn flight(dep_delay: Option<i32>, inherited: bool) -> Flight {
+fn flight(dep_delay: Option<i64>, inherited: bool) -> Flight {
     Flight { dep_delay, inherited }
 }
 

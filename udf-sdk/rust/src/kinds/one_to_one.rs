@@ -1,6 +1,5 @@
 //! Scalar, filter and map: a row in, a value out.
 
-use super::each_row;
 use crate::context::OpenContext;
 use crate::data_type::Field;
 use crate::effects::{Effects, Output};
@@ -10,7 +9,7 @@ use crate::function::{
 };
 use crate::row::Input;
 use crate::state::loaded;
-use crate::value::{ColumnWriter, ToColumn, Typed};
+use crate::value::{Cell, ColumnWriter, ToColumn, Typed};
 
 /// What `#[udf]`, `#[udf(filter)]` and `#[udf(map)]` implement.
 pub trait OneToOne: Sized + 'static {
@@ -64,15 +63,15 @@ impl<F: OneToOne> Runner for OneToOneRunner<F> {
         let readers = F::Args::open(&mut bundle.slots, rows)?;
         let (udf, declared, writer) = (&self.udf, &self.declared, &mut self.writer);
         writer.truncate(0);
-        writer.reserve(rows);
         let null_out = F::KIND == Kind::Scalar;
         if null_out && F::Args::has_nulls(&readers) {
-            each_row(rows, |row| match F::Args::missing(&readers, row) {
-                true => writer.null(),
-                false => one::<F>(udf, declared, &readers, row, writer, effects),
-            });
+            let each = |row| match F::Args::missing(&readers, row) {
+                true => Cell::Null,
+                false => one::<F>(udf, declared, &readers, row, effects),
+            };
+            F::Output::push_each(rows, each, writer);
         } else {
-            each_row(rows, |row| one::<F>(udf, declared, &readers, row, writer, effects));
+            F::Output::push_each(rows, |row| one::<F>(udf, declared, &readers, row, effects), writer);
         }
         effects.finish(Output { status: Status::Done, sources: None, rows }, |frame| writer.write(frame), |_| ());
         Ok(())
@@ -86,21 +85,20 @@ fn one<'f, F: OneToOne>(
     declared: &[Field],
     readers: &<F::Args<'f> as Input<'f>>::Readers,
     row: usize,
-    writer: &mut F::Writer,
     effects: &mut Effects,
-) {
+) -> Cell<F::Output<'f>> {
     // SAFETY: the readers were opened with the bundle's rows, and `row` is one of them.
     match unsafe { F::Args::get(readers, row) } {
         Ok(args) => match udf.call(args) {
-            Ok(value) => value.push_to(writer),
+            Ok(value) => Cell::Value(value),
             Err(message) => {
                 effects.error(row, "error", &message);
-                writer.hole();
+                Cell::Hole
             }
         },
         Err(null) => {
             effects.error(row, "null", &null_message(F::META.name, declared, null));
-            writer.hole();
+            Cell::Hole
         }
     }
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::fixed::fixed_column;
 use super::{
-    Codec, CodecError, Fixed, FixedReader, FixedWriter, FromColumn, ListItem, NonNull, NullFound, ToColumn, Typed,
+    Cell, Codec, CodecError, Fixed, FixedReader, FixedWriter, FromColumn, ListItem, NonNull, NullFound, ToColumn, Typed,
 };
 use crate::data_type::{DataType, Shape};
 use crate::frame::{FrameError, Slots};

@@ -1,10 +1,12 @@
 //! Types of a fixed width, and `bool`, which is a bit.
 
 use super::{
-    Codec, CodecError, ColumnWriter, FromColumn, ListItem, NonNull, NullFound, Nulls, Reader, ToColumn, Typed, Validity,
+    Cell, Codec, CodecError, ColumnWriter, FromColumn, ListItem, NonNull, NullFound, Nulls, Reader, ToColumn, Typed,
+    Validity,
 };
 use crate::data_type::{DataType, Shape};
 use crate::frame::{FrameError, FrameWriter, Slots, broken};
+use crate::kinds::each_row;
 
 /// A type whose values take `W` bytes each, little-endian.
 pub trait Fixed<const W: usize>: Copy + 'static {
@@ -61,6 +63,29 @@ impl<const W: usize> FixedWriter<W> {
 
     pub(crate) fn extend(&mut self, values: impl Iterator<Item = [u8; W]>) {
         self.values.extend(values);
+    }
+
+    /// Adds what `each` gives for 0, 1 … `rows` − 1. It counts rows once, at the end, so that the loop can run in vector registers.
+    #[inline(always)]
+    pub(crate) fn push_each(&mut self, rows: usize, mut each: impl FnMut(usize) -> Cell<[u8; W]>) {
+        let begin = self.values.len();
+        self.values.reserve(rows);
+        let room = self.values.spare_capacity_mut().as_mut_ptr();
+        let nulls = &mut self.nulls;
+        each_row(rows, |row| {
+            let value = match each(row) {
+                Cell::Value(value) => value,
+                Cell::Null => {
+                    nulls.set(begin + row);
+                    [0; W]
+                }
+                Cell::Hole => [0; W],
+            };
+            // SAFETY: there is room for `rows` values, and `row` is less.
+            unsafe { (*room.add(row)).write(value) };
+        });
+        // SAFETY: `each_row` has come by every row.
+        unsafe { self.values.set_len(begin + rows) };
     }
 }
 
@@ -137,6 +162,15 @@ macro_rules! fixed_column {
 
             fn push_all(values: &[Self], writer: &mut Self::Writer) {
                 writer.extend(values.iter().map(|value| value.to_bytes()));
+            }
+
+            #[inline(always)]
+            fn push_each(rows: usize, mut each: impl FnMut(usize) -> Cell<Self>, writer: &mut Self::Writer) {
+                writer.push_each(rows, |row| match each(row) {
+                    Cell::Value(value) => Cell::Value(value.to_bytes()),
+                    Cell::Null => Cell::Null,
+                    Cell::Hole => Cell::Hole,
+                });
             }
         }
 

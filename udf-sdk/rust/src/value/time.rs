@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 
 use super::fixed::fixed_column;
 use super::{
-    Codec, CodecError, Fixed, FixedReader, FixedWriter, FromColumn, ListItem, NonNull, NullFound, ToColumn, Typed,
+    Cell, Codec, CodecError, Fixed, FixedReader, FixedWriter, FromColumn, ListItem, NonNull, NullFound, ToColumn, Typed,
 };
 use crate::data_type::{DataType, Shape, TimeUnit};
 use crate::frame::{FrameError, Slots};
