@@ -108,3 +108,37 @@ fn endless_more_meets_the_output_limit() {
     assert_eq!(fault.kind, FaultKind::OutputLimit, "{fault}");
     assert!(fault.message.starts_with("sent out more than 1 MiB for a bundle of 1 row:"), "{fault}");
 }
+
+#[test]
+fn a_row_that_ran_out_of_memory_learns_the_limit() {
+    let one = support::numbers(&[0, 11]);
+    let mut answer = Answer::of(&[], &[]);
+    for (slot, bytes) in
+        [(7, &support::numbers(&[0])[..]), (8, &one), (9, b"MemoryError"), (10, &[0; 8]), (12, &[0; 8])]
+    {
+        answer.slots[slot] = bytes.to_vec();
+    }
+    let run = format!("(drop (memory.grow (i32.const 1024))) {}", support::PARROT);
+    let limits = Limits { memory_bytes_max: 1 << 20, ..Limits::default() };
+    let mut instance = open(&GuestText { run, ..GuestText::default() }, limits).unwrap();
+    let effects = instance.run(&OneRow::new(&answer.frame()).bundle()).unwrap();
+    assert_eq!(effects.errors[0].kind, "MemoryError");
+    assert_eq!(effects.errors[0].message, "asked for 64.2 MiB of memory, limit 1 MiB: raise udfs.parrot.memory.max");
+}
+
+#[test]
+fn a_huge_panic_message_is_cut() {
+    // A part of the memory with nothing but zeros.
+    let run =
+        "(call $panicked (i32.const 131072) (i32.const 100000) (i32.const 131072) (i32.const 100000)) unreachable";
+    let fault = fails(GuestText { run: run.into(), ..GuestText::default() }, Limits::default());
+    assert_eq!(fault.kind, FaultKind::Panic);
+    assert!(fault.message.len() < 17 << 10 && fault.location.len() < 17 << 10);
+}
+
+#[test]
+fn a_list_that_lies_outside_of_memory_is_a_lie() {
+    let run = "(i32.store (i32.const 16) (i32.const -64)) (i32.store (i32.const 20) (i32.const 1024)) (i32.const 16)";
+    let fault = fails(GuestText { run: run.into(), ..GuestText::default() }, Limits::default());
+    assert_eq!(fault.kind, FaultKind::Lie, "{fault}");
+}

@@ -28,7 +28,9 @@ impl Sampler {
         let mut ints =
             |limit: u64| Int64Array::new((0..rows).map(|_| (self.next() % limit) as i64).collect(), nulls.clone());
         match field.data_type() {
-            DataType::Boolean => Arc::new(BooleanArray::new((0..rows).map(|_| self.next().is_multiple_of(2)).collect(), nulls)),
+            DataType::Boolean => {
+                Arc::new(BooleanArray::new((0..rows).map(|_| self.next().is_multiple_of(2)).collect(), nulls))
+            }
             DataType::Float32 => {
                 Arc::new(Float32Array::new((0..rows).map(|_| self.next() as f32 / 7.0).collect(), nulls))
             }
