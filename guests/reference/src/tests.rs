@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use wasmill_udf::function::{Access, Function, Kind};
-use wasmill_udf::testing::{Feed, Harness, Outcome};
+use wasmill_udf::function::{Function, Kind};
+use wasmill_udf::testing::{Access, Feed, Harness, Outcome};
 use wasmill_udf::value::Value;
 use wasmill_udf::{Date, Decimal, RowKind, Time, Timestamp};
 

@@ -19,13 +19,15 @@
 
 mod datum;
 
+pub use crate::function::{Access, Problem};
+
 use std::collections::HashMap;
 use std::marker::PhantomData;
 
 use crate::context::RowKind;
 use crate::data_type::{DataType, Field};
 use crate::frame::{BUNDLE_MAGIC, EFFECTS_MAGIC, FrameError, FrameWriter, Operation, Slots, Status};
-use crate::function::{Access, Binding, Description, Function, Kind, Loaded, Problem};
+use crate::function::{Binding, Description, Function, Kind, Loaded};
 use crate::host::{self, Level};
 use crate::instance::{Entry, Instance, Setup};
 use crate::row::{Input, field_of};

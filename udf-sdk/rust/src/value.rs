@@ -6,7 +6,7 @@
 //! | `&str`, `String` | `utf8` |
 //! | `&[u8]`, `Vec<u8>` | `binary` |
 //! | [`Decimal<P, S>`](crate::Decimal) | `decimal(P,S)` |
-//! | [`Date`](crate::Date), [`Time`](crate::Time), [`Timestamp<U, Z>`](crate::Timestamp) | `date`, `time`, `timestamp(U,Z)` |
+//! | [`Date`], [`Time`], [`Timestamp<U, Z>`](crate::Timestamp) | `date`, `time`, `timestamp(U,Z)` |
 //! | `Vec<T>` (`T` not `u8`), [`List<T>`](crate::List) | `list<T>` |
 //! | `#[derive(Row)] struct` | `struct<…>` |
 //! | `BTreeMap<K, V>`, `Vec<(K, V)>` | `map<K, V>` |
