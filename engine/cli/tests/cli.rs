@@ -184,6 +184,14 @@ fn printed_rows_are_standard_output() {
 }
 
 #[test]
+fn a_file_beside_the_job() {
+    let folder = folder();
+    let ran = job(folder.path(), &format!("{GENERATE}  - out: {{ from: g, sink: jsonl, path: rows.jsonl }}\n"), &[]);
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    assert_eq!(names(folder.path()), ["job.yaml", "rows.jsonl"]);
+}
+
+#[test]
 fn a_reader_that_goes_away_ends_the_job() {
     let folder = folder();
     let text = "name: endless\npipeline:\n  - g: { source: generator, fields: { i: { sequence: {} } } }\n  - out: { from: g, sink: print }\n";

@@ -75,6 +75,8 @@ impl FileSink {
         let given = context.options.required_string("path").map_err(wrong)?;
         let overwrite = context.options.boolean("overwrite").map_err(wrong)?.unwrap_or(false);
         let path = match files::url_of(&given)? {
+            // A job file in the current directory: names as the job wrote them.
+            None if context.base == Path::new(".") => PathBuf::from(&given),
             None => context.base.join(&given),
             Some(url) if url.scheme() == "file" => files::local_path(&url)?,
             Some(url) => {
@@ -86,7 +88,11 @@ impl FileSink {
         };
         let is_file = path.extension().is_some_and(|found| found == format.extension()) && !path.is_dir();
         let (directory, file) = match (is_file, path.parent(), path.file_name()) {
-            (true, Some(parent), Some(name)) => (parent.to_owned(), Some(name.to_string_lossy().into_owned())),
+            (true, Some(parent), Some(name)) => {
+                // The parent of a bare name is empty, which no call of the system takes for the current directory.
+                let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+                (parent.to_owned(), Some(name.to_string_lossy().into_owned()))
+            }
             _ => (path, None),
         };
         let run = format!("{:016x}", RandomState::new().build_hasher().finish());

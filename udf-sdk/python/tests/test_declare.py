@@ -9,7 +9,7 @@ from typing import Annotated, Any, Dict, Iterator, List, NamedTuple, Optional, S
 
 import pytest
 import wasmill
-from wasmill import DataTypes, MapFunction, Row, Types, udf
+from wasmill import DataTypes, MapFunction, Row, Types, binding, udf
 from wasmill.annotations import AnnotationError, of_annotation
 from wasmill.declare import DeclarationError, declare, functions_of
 from wasmill.notation import TypeNotationError
@@ -153,3 +153,18 @@ def test_what_pyflink_imports_is_there():
     from wasmill.table.udf import AggregateFunction, ScalarFunction, TableFunction, udaf, udf, udtf  # noqa: F401
 
     assert T is wasmill.Types and Row is wasmill.Row
+
+
+@pytest.mark.parametrize("then", ["1 / 0", "raise SystemExit", "ctx.get_resource('x.csv')", "pass"])
+def test_states_are_told_as_far_as_open_goes(then):
+    found = functions_of(module_of(f"""
+from wasmill import *
+class F(KeyedProcessFunction):
+    def open(self, ctx):
+        self.a = ctx.get_state(ValueStateDescriptor("a", Types.INT()))
+        step = int(ctx.get_job_parameter("step", "1"))
+        {then}
+        self.b = ctx.get_state(ValueStateDescriptor("b", "list<utf8>"))
+"""))
+    wanted = [("a", "int32"), ("b", "list<utf8>")][: 2 if then == "pass" else 1]
+    assert [(n, str(t)) for n, t in binding.states_without_running(found["F"])] == wanted
