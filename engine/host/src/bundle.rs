@@ -72,7 +72,7 @@ impl Effects {
     }
 }
 
-/// A piece of the output.
+/// A piece of the output. Its arrays share the frame that they came in: whoever keeps a small part for long copies it.
 #[derive(Debug, Clone)]
 pub struct Output {
     /// Of type [`Loaded::result`](crate::Loaded::result).

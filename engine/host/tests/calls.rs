@@ -142,3 +142,32 @@ fn a_list_that_lies_outside_of_memory_is_a_lie() {
     let fault = fails(GuestText { run: run.into(), ..GuestText::default() }, Limits::default());
     assert_eq!(fault.kind, FaultKind::Lie, "{fault}");
 }
+
+#[test]
+fn an_instance_can_move_to_another_thread() {
+    let mut instance = open(&GuestText::default(), Limits::default()).unwrap();
+    let answer = Answer::of(&[7], &[0]).frame();
+    let run = move || instance.run(&OneRow::new(&answer).bundle()).unwrap().output_rows();
+    assert_eq!(std::thread::spawn(run).join().unwrap(), 1);
+}
+
+#[test]
+fn an_engine_ends_with_its_last_clone() {
+    let threads =
+        || std::fs::read_dir("/proc/self/task").unwrap().filter(|task| is_ticker(task.as_ref().unwrap())).count();
+    let engine = support::engine();
+    let clone = engine.clone();
+    assert!(threads() >= 1);
+    drop(engine);
+    drop(clone);
+    // Other tests have engines of their own: none of them may outlive its test.
+    let begun = Instant::now();
+    while threads() > 0 && begun.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(threads(), 0);
+}
+
+fn is_ticker(task: &std::fs::DirEntry) -> bool {
+    std::fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.trim() == "wasmill-ticker")
+}

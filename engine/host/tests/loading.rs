@@ -23,7 +23,7 @@ fn what_is_not_a_component_is_told_what_it_is() {
             b"\0asm\x0d\0\x01\0",
             "is a component, but not a UDF: it has no export wasmill:udf/control@0.1.0; it exports nothing",
         ),
-        (b"\0asm", "is cut off or damaged"),
+        (b"\0asm", "does not compile"),
     ] {
         let error = engine.load("x", bytes).unwrap_err().to_string();
         assert!(error.starts_with("udf \"x\"") && error.contains(says), "{error}");
