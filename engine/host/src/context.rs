@@ -272,10 +272,7 @@ impl Log {
             host.log(*level, line);
         }
         if dropped > 0 {
-            host.log(
-                LogLevel::Warn,
-                &format!("{dropped} more log lines of this bundle were dropped: print less, or raise log.bytes.max"),
-            );
+            host.log(LogLevel::Warn, &format!("{dropped} more log lines of this bundle were dropped: print less"));
         }
     }
 }

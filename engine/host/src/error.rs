@@ -76,7 +76,7 @@ pub enum HostError {
         problem: String,
     },
     /// The compile cache cannot be used.
-    #[error("compile cache {}: {problem}: make it writable, or choose another with cache.dir", path.display())]
+    #[error("compile cache {}: {problem}: make it writable, or set WASMILL_CACHE_DIR to a directory that is", path.display())]
     Cache {
         /// The file or directory.
         path: PathBuf,
@@ -151,9 +151,7 @@ pub enum HostError {
         advice: String,
     },
     /// All places for instances are taken.
-    #[error(
-        "udf {udf:?}: all {instances_max} instances of this engine are in use: raise udf.instances.max or lower the parallelism"
-    )]
+    #[error("udf {udf:?}: all {instances_max} instances of this engine are in use: lower the parallelism")]
     InstancesExhausted {
         /// Name of the UDF.
         udf: String,

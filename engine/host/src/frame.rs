@@ -331,7 +331,7 @@ fn aligned(bytes: Vec<u8>) -> Buffer {
     copy.into()
 }
 
-/// How many rows of an array are null, as the column's validity would say.
+/// Whether any row of an array is null, as the column's validity would say.
 pub(crate) fn has_nulls(array: &dyn Array) -> bool {
     array.nulls().is_some_and(|nulls| nulls.null_count() > 0)
 }

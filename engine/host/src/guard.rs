@@ -200,10 +200,7 @@ impl Guard {
         match entered {
             Entered::Load => {
                 let limit = time_text(context.limits.load_time_max);
-                format!(
-                    "ran longer than {limit} to load: do less at import and in open, or raise udfs.{}.load.timeout",
-                    self.udf
-                )
+                format!("ran longer than {limit} to load: do less at import and in open")
             }
             Entered::Bundle { .. } => {
                 let (limit, rows) = (time_text(context.limits.call_time_max), rows_text(entered));

@@ -217,5 +217,5 @@ fn a_cache_that_cannot_be_written_is_an_error() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let error = cached(&file.path().join("below")).load("x", &GuestText::default().build()).unwrap_err();
     assert!(matches!(error, HostError::Cache { .. }), "{error}");
-    assert!(error.to_string().contains("choose another with cache.dir"), "{error}");
+    assert!(error.to_string().contains("set WASMILL_CACHE_DIR"), "{error}");
 }
