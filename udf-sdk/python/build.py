@@ -11,7 +11,6 @@ import argparse
 import hashlib
 import importlib.metadata
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -70,13 +69,8 @@ def wit_folder():
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "deps" / "udf").mkdir(parents=True)
     shutil.copy(HERE / "wit" / "runner.wit", folder)
-    (folder / "deps" / "udf" / "udf.wit").write_text(escaped(PACKAGE_WIT.read_text(encoding="utf-8")), encoding="utf-8")
+    (folder / "deps" / "udf" / "udf.wit").write_bytes(PACKAGE_WIT.read_bytes())
     return folder
-
-
-def escaped(wit):
-    """The contract with its names `map` and `resource` escaped: keywords to the parser of wit-component 0.245, which componentize-py uses."""
-    return re.sub(r"(?<=[ <])(map|resource)(?=,| \{|>)", r"%\1", wit)
 
 
 def zig(*arguments):

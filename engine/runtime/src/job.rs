@@ -317,13 +317,30 @@ fn start_tasks(
             let (graph, shared, chain) = (graph.clone(), Arc::clone(shared), chain.clone());
             let node = first.name.clone();
             let thread = spawn(&format!("{node}/{subtask}"), move || {
+                let mut unless_done = StopUnlessDone { shared: &Arc::clone(&shared), done: false };
                 let chain = operators(&graph, &chain, subtask, &shared)?;
-                Task { node, head, chain, output, shared }.run()
+                Task { node, head, chain, output, shared }.run()?;
+                unless_done.done = true;
+                Ok(())
             })?;
             job.tasks.push((first.name.clone(), thread));
         }
     }
     Ok(())
+}
+
+/// A task that fails or panics stops the sources, also of parts of the graph that it is not connected with.
+struct StopUnlessDone<'a> {
+    shared: &'a Shared,
+    done: bool,
+}
+
+impl Drop for StopUnlessDone<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.shared.stop.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Channels between chains, as the exchanges of the graph say.
@@ -448,11 +465,7 @@ impl RunningJob {
         for (node, task) in self.tasks.drain(..) {
             match task.join() {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    // Unbounded sources would go on feeding what has failed behind them.
-                    self.shared.stop.store(true, Ordering::Relaxed);
-                    keep(error);
-                }
+                Ok(Err(error)) => keep(error),
                 Err(panic) => keep(JobError::Panic { node, message: panic_message(panic.as_ref()) }),
             }
         }

@@ -203,6 +203,7 @@ impl Validator<'_> {
             OperationSpec::Process { call, key } => {
                 let key = node.key(key)?;
                 let call = node.call(call, &key, &[Kind::Process], "a process function").map_err(one)?;
+                node.state_has_key(&call, &key).map_err(one)?;
                 let schema = node.rows_of(&call).map_err(one)?;
                 (Operation::Process { call, key }, schema)
             }
@@ -614,6 +615,16 @@ impl NodeContext<'_> {
         };
         let instance = call.instantiate(&place, Quiet)?;
         Ok(instance.loaded()[0].clone())
+    }
+
+    fn state_has_key(&self, call: &BoundCall, key: &[usize]) -> Result<(), Problem> {
+        match call.loaded.states.first() {
+            Some(state) if key.is_empty() => {
+                let message = format!("{} has the state \"{}\", which is kept per key: add `key: […]`", call.title(), state.name);
+                Err(self.message(Location::NONE, message))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn is_bool(&self, call: &BoundCall) -> Result<(), Problem> {

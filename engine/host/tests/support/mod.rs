@@ -180,14 +180,7 @@ impl GuestText {
     fn encode(&self, text: &str) -> Vec<u8> {
         let contract =
             std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../wit/udf.wit")).unwrap();
-        // Names that are keywords for this parser.
-        let wit = self
-            .wit
-            .clone()
-            .unwrap_or(contract)
-            .replace("        map,", "        %map,")
-            .replace("record resource ", "record %resource ")
-            .replace("list<resource>", "list<%resource>");
+        let wit = self.wit.clone().unwrap_or(contract);
         let version = wit.split_once("wasmill:udf@").map_or("", |(_, rest)| rest.split(';').next().unwrap());
         let mut module = wat::parse_str(text.replace("@0.1.0", &format!("@{version}"))).unwrap();
         let mut resolve = wit_parser::Resolve::default();
