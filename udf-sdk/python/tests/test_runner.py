@@ -182,6 +182,25 @@ def test_process(wasm, access):
         assert again["output"][0]["text"] == "acz" and g.calls[4:] == ["get", "get", "put", "put"]
 
 
+def test_a_map_function_has_state_on_a_keyed_stream(wasm):
+    source = """
+        from wasmill import MapFunction, Types, ValueStateDescriptor
+        class Numbered(MapFunction):
+            result_type = "int64"
+            def open(self, ctx):
+                self.n = ctx.get_state(ValueStateDescriptor("n", Types.LONG()))
+            def map(self, value):
+                self.n.update((self.n.value() or 0) + 1)
+                return 1 // value.ok and self.n.value()
+    """
+    g = guest(wasm, source)
+    assert [s.name for s in g.describe()["Numbered"].states] == ["n"]
+    g.load(dict(function="Numbered", arguments=[("r", "struct<ok: int64>")], key=[("k", "utf8")]))
+    got = g.run(arguments=[[{"ok": 1}, {"ok": 0}, {"ok": 1}]], keys=1, key_index=[0, 0, 0], key_columns=[["a"]], states=[[7]])
+    assert (got["output"][0], got["output"][2]) == (8, 9) and [e["row"] for e in got["errors"]] == [1]
+    assert got["states"] == [{"values": [9], "written": [True]}]
+
+
 def test_aggregate(wasm):
     g = reference(wasm, dict(function="Mean", arguments=[("v", "float64"), ("w", "float64")], key=[("k", "utf8")]))
     common = dict(keys=2, key_columns=[["a", "b"]])

@@ -103,6 +103,26 @@ def test_rows_in_and_out():
     assert Harness(Some).feed([1], []) == [True, False]
 
 
+def test_state_of_a_map_function_on_a_keyed_stream():
+    class Numbered(MapFunction):
+        result_type = "int64"
+
+        def open(self, runtime_context):
+            self.n = runtime_context.get_state(ValueStateDescriptor("n", Types.LONG()))
+
+        def map(self, value):
+            self.n.update((self.n.value() or 0) + 1)
+            if value["fail"]:
+                raise ValueError("after the write")
+            return self.n.value()
+
+    h = Harness(Numbered, key="k", on_error="collect")
+    rows = [{"k": "a", "fail": False}, {"k": "b", "fail": False}, {"k": "a", "fail": True}, {"k": "a", "fail": False}]
+    assert h.feed(*rows) == [1, 1, 2] and h.state("n") == {"a": 2, "b": 1}
+    with pytest.raises(RuntimeError, match="wants a keyed stream"):
+        Harness(Numbered)
+
+
 def test_folding():
     class Largest(ReduceFunction):
         def reduce(self, value1, value2):

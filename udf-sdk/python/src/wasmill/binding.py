@@ -10,6 +10,10 @@ SCALAR, FILTER, TABLE, PROCESS, REDUCE, AGGREGATE = range(6)
 _MODES = {"scalar": SCALAR, "map": SCALAR, "filter": FILTER, "table": TABLE, "process": PROCESS, "reduce": REDUCE, "aggregate": AGGREGATE}
 
 
+# Functions of streams, which have state when the stream has a key; those of tables have none.
+_STATEFUL = ("process_element", "map", "flat_map", "filter")
+
+
 class BindingError(TypeError):
     """A function cannot be used the way the job wants it. The message is for the user."""
 
@@ -114,7 +118,7 @@ def _open(declared, bound, target, access, parameters, environment, make_state):
     def state(name, data_type):
         return _add_state(bound, name, data_type.not_null(), access, make_state)
 
-    keyed = declared.kind == "process" and bound.keys
+    keyed = declared.method in _STATEFUL and bound.keys
     opener(f.RuntimeContext(declared.name, parameters=parameters, make_state=state if keyed else None, **environment))
 
 
@@ -208,7 +212,7 @@ def states_without_running(declared):
         return [("accumulator", declared.accumulator.not_null())]
     if declared.kind == "reduce" and declared.arguments[0][1] is not None:
         return [("reduced", declared.arguments[0][1].not_null())]
-    if declared.kind == "process":
+    if declared.method in _STATEFUL:
         try:
             target = declared.instance()
             target.open(_DryContext(declared.name, make_state=lambda name, t: found.append((name, t.not_null()))))
