@@ -1,5 +1,7 @@
 //! The built program, as a person meets it: what it prints, what it leaves, how it exits.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -7,6 +7,8 @@
 //! Paths are relative to the job file. A path is a file, a directory, a glob or a URL; `s3://`, `gs://`, `az://` and `https://`
 //! need the cargo features `aws`, `gcp`, `azure` and `http`.
 
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that panics has failed"))]
+
 mod collection;
 mod columns;
 mod contract_types;
