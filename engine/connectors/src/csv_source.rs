@@ -6,7 +6,7 @@
 //! | `header` | `true` | the first row of each file names the columns |
 //! | `delimiter` | `,` | one ASCII character, or `tab` |
 //! | `quote` | `"` | one ASCII character; doubled inside a quoted field it stands for itself |
-//! | `null-literal` | empty | the text that means null; an empty field of a `utf8` column that is never null stays an empty text |
+//! | `null-literal` | empty | the text that means null; an empty field of a `utf8` or `binary` column that is never null stays empty |
 //! | `schema` | inferred | `{column: type}`; with a header by name (other columns are skipped), else by position |
 //! | `columns` | all | which columns to read, in which order |
 //!
@@ -242,7 +242,8 @@ impl CsvReader {
 
     fn value(&self, field: &Field, index: usize) -> Result<Datum<'_>, String> {
         let text = self.records.text(index).map_err(|message| format!("column {}: {message}", field.name()))?;
-        let kept = text.is_empty() && !field.is_nullable() && field.data_type() == &DataType::Utf8;
+        let has_empty = matches!(field.data_type(), DataType::Utf8 | DataType::Binary);
+        let kept = text.is_empty() && !field.is_nullable() && has_empty;
         if text == self.null && !kept { datum::null(field) } else { datum::from_text(text, field) }
             .map_err(|misfit| misfit.in_column(field.name()))
     }

@@ -56,3 +56,6 @@ fn file_sink<F: Format + 'static>(
     let format = Arc::new(format(&mut context)?);
     Ok(Arc::new(FileSink::new(context, format)?))
 }
+
+#[cfg(test)]
+mod round_trip_tests;
