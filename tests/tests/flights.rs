@@ -1,5 +1,7 @@
 //! The demo job: one exact table, whatever the bundles, batches, parallelism and mode.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 use std::collections::{BTreeMap, HashMap};
 
 use arrow::array::{Array, AsArray};

@@ -1,5 +1,7 @@
 //! The walls that ARCHITECTURE.md names: dependencies point one way, and some words are not spoken in some rooms.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 use std::path::{Path, PathBuf};
 
 use wasmill_tests::root;

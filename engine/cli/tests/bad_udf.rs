@@ -1,5 +1,7 @@
 //! What a person sees when a UDF, or the way a job uses it, is wrong. Each case is a job in data; one checker runs them all.
 
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};

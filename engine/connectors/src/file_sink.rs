@@ -249,6 +249,10 @@ impl Sink for FileSink {
         }
     }
 
+    fn claim(&self) -> Option<String> {
+        Some(self.location())
+    }
+
     fn location(&self) -> String {
         self.file.as_ref().map_or(self.directory.clone(), |file| self.directory.join(file)).display().to_string()
     }

@@ -74,6 +74,10 @@ impl Sink for PrintSink {
 
     fn abort(&self) {}
 
+    fn claim(&self) -> Option<String> {
+        None
+    }
+
     fn location(&self) -> String {
         "standard output".into()
     }
@@ -146,6 +150,10 @@ impl Sink for BlackholeSink {
 
     fn abort(&self) {}
 
+    fn claim(&self) -> Option<String> {
+        None
+    }
+
     fn location(&self) -> String {
         "nowhere".into()
     }
@@ -207,6 +215,10 @@ impl Sink for CollectSink {
     }
 
     fn abort(&self) {}
+
+    fn claim(&self) -> Option<String> {
+        None
+    }
 
     fn location(&self) -> String {
         "memory".into()

@@ -113,6 +113,8 @@ pub trait Sink: Send + Sync + fmt::Debug {
     fn abort(&self);
     /// For a person: where the output lies.
     fn location(&self) -> String;
+    /// What only one sink of a job may write to, such as a folder; `None`: any number may, as to standard output.
+    fn claim(&self) -> Option<String>;
 }
 
 /// One subtask's hand on a sink.

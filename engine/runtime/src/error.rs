@@ -47,6 +47,8 @@ pub enum ProblemKind {
     Inputs { node: String, got: usize, wanted: &'static str },
     #[error("node \"{node}\" is read by nobody: add a sink that reads from it")]
     Unread { node: String },
+    #[error("\"{node}\" and \"{other}\" both write to {target}: give each a place of its own")]
+    SharedTarget { node: String, other: String, target: String },
     #[error("the job has no {0}")]
     Empty(&'static str),
     #[error("node \"{node}\": {error}")]

@@ -38,6 +38,7 @@ pub fn validate(
     }
     validator.unread();
     let dead_letters = validator.dead_letters();
+    validator.claims(dead_letters.as_ref());
     let Validator { config, nodes, problems, .. } = validator;
     match problems.is_empty() {
         true => Ok(JobGraph { name: spec.name.text.clone(), config, nodes, dead_letters }),
@@ -289,6 +290,24 @@ impl Validator<'_> {
         if !self.spec.nodes.iter().any(|node| matches!(node.operation, OperationSpec::Source { .. })) {
             self.problem(Location::NONE, ProblemKind::Empty("source"));
         }
+    }
+
+    /// Two sinks on one folder would overwrite each other's files.
+    fn claims(&mut self, dead_letters: Option<&Arc<dyn Sink>>) {
+        let mut claims: BTreeMap<String, String> = BTreeMap::new();
+        let sinks = self.nodes.iter().filter_map(|node| match &node.operation {
+            Operation::Sink { sink } => Some((node.name.clone(), sink)),
+            _ => None,
+        });
+        let sinks = sinks.chain(dead_letters.map(|sink| ("dead-letters".to_owned(), sink)));
+        let mut shared = Vec::new();
+        for (node, sink) in sinks {
+            let Some(target) = sink.claim() else { continue };
+            if let Some(other) = claims.insert(target.clone(), node.clone()) {
+                shared.push(ProblemKind::SharedTarget { node: other, other: node, target });
+            }
+        }
+        shared.into_iter().for_each(|kind| self.problem(Location::NONE, kind));
     }
 
     fn dead_letters(&mut self) -> Option<Arc<dyn Sink>> {

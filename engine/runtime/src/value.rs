@@ -203,9 +203,15 @@ impl<'de> Visitor<'de> for KindVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ValueKind, A::Error> {
         let mut entries = Vec::new();
-        while let Some(key) = map.next_key::<Spanned<String>>()? {
-            let name = Name { text: key.value, at: place(key.referenced) };
-            entries.push((name, map.next_value()?));
+        while let Some(key) = map.next_key::<Value>()? {
+            // `null`, `true` and `1` are names here, whatever YAML takes them for.
+            let text = match &key.kind {
+                ValueKind::Null => "null".to_owned(),
+                _ => key.scalar_text().ok_or_else(|| {
+                    serde::de::Error::custom(format!("a key is a name, and this is {}", key.describe()))
+                })?,
+            };
+            entries.push((Name { text, at: key.at }, map.next_value()?));
         }
         Ok(ValueKind::Map(entries))
     }
@@ -428,6 +434,13 @@ mod tests {
         assert_eq!(options.at("b"), Location { line: 2, column: 1 });
         let Some(Value { kind: ValueKind::List(values), .. }) = options.value("b") else { panic!() };
         assert_eq!(values[1].at.line, 4);
+    }
+
+    #[test]
+    fn keys_are_names_whatever_yaml_takes_them_for() {
+        let options = options("null: 1\ntrue: 2\n3: 4\n");
+        let names: Vec<String> = options.into_entries().map(|(name, _)| name.text).collect();
+        assert_eq!(names, ["null", "true", "3"]);
     }
 
     #[test]
