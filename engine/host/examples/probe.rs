@@ -1,4 +1,4 @@
-//! Times of the host alone: `cargo run --release --example probe -- x.wasm FUNCTION [source.py]`.
+//! Times of the host alone: `cargo run --release --example probe -- x.wasm FUNCTION [source.py|-] [ROWS]`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let cache_dir = Some(std::env::temp_dir().join("wasmill-probe-cache"));
     let engine = timed("engine", || Engine::new(EngineConfig { cache_dir, ..EngineConfig::default() }))?;
     let mut module = timed("load", || engine.load("probe", &wasm))?;
-    if let Some(path) = arguments.get(3) {
+    if let Some(path) = arguments.get(3).filter(|path| *path != "-") {
         let content = Arc::from(std::fs::read(path)?);
         module = module.with_source(vec![SourceFile { path: path.clone(), content }]);
     }
@@ -69,7 +69,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Ok(())
     })?;
     println!("memory {} KiB", instance.memory_bytes() >> 10);
-    for rows in [1, 10, 100, 1000, 10_000] {
+    let sizes = match arguments.get(4) {
+        Some(rows) => vec![rows.parse()?; 20],
+        None => vec![1, 10, 100, 1000, 10_000],
+    };
+    for rows in sizes {
         let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..rows as i64));
         let columns = vec![column; function.arguments.len()];
         let bundle = Bundle {
