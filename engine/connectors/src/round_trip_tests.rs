@@ -92,7 +92,7 @@ fn table(values: &[Values]) -> RecordBatch {
             false,
         ),
         (
-            "n",
+            "dec",
             Arc::new(
                 Decimal128Array::from_iter_values(values.iter().map(|row| row.9))
                     .with_precision_and_scale(38, 9)
