@@ -2,7 +2,7 @@
 //!
 //! | way | |
 //! |---|---|
-//! | [`wasmill`] | a job: generator → UDF → blackhole, through runtime and host. One task, or two if the UDF is keyed |
+//! | [`wasmill`] | a job: generator → UDF → blackhole, through runtime and host, as one task |
 //! | [`process`] | what it replaces: the generator's rows go to a CPython process as Arrow batches over a Unix socket, many in flight, and come back |
 //! | [`native`] | the floor, no boundary at all: the function in Rust on the generator's Arrow arrays, or in CPython, called in its own process |
 //!

@@ -168,6 +168,10 @@ impl Sink for ClockSink {
 
     fn abort(&self) {}
 
+    fn claim(&self) -> Option<String> {
+        None
+    }
+
     fn location(&self) -> String {
         "nowhere".into()
     }
