@@ -14,7 +14,10 @@ const RUNNER: &str = "python-runner.wasm";
 
 /// The engine with its cache, and where the Python runner is, if anywhere.
 pub(crate) fn environment() -> Result<Environment, Failure> {
-    let config = EngineConfig { cache_dir: cache_dir(|name| env::var_os(name)), ..EngineConfig::default() };
+    // Python wants this much to end a recursion by itself, before the stack does.
+    let stack_bytes_max = 2 << 20;
+    let cache_dir = cache_dir(|name| env::var_os(name));
+    let config = EngineConfig { cache_dir, stack_bytes_max, ..EngineConfig::default() };
     let engine = Engine::new(config).map_err(Failure::Host)?;
     Ok(Environment { engine, python_runner: python_runner()? })
 }

@@ -203,15 +203,10 @@ impl<'de> Visitor<'de> for KindVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ValueKind, A::Error> {
         let mut entries = Vec::new();
-        while let Some(key) = map.next_key::<Value>()? {
-            // `null`, `true` and `1` are names here, whatever YAML takes them for.
-            let text = match &key.kind {
-                ValueKind::Null => "null".to_owned(),
-                _ => key.scalar_text().ok_or_else(|| {
-                    serde::de::Error::custom(format!("a key is a name, and this is {}", key.describe()))
-                })?,
-            };
-            entries.push((Name { text, at: key.at }, map.next_value()?));
+        // As written: `n`, `1.0` and `null` are names here, whatever YAML takes them for.
+        while let Some(key) = map.next_key::<Spanned<Option<String>>>()? {
+            let text = key.value.unwrap_or_else(|| "null".to_owned());
+            entries.push((Name { text, at: place(key.referenced) }, map.next_value()?));
         }
         Ok(ValueKind::Map(entries))
     }
@@ -452,6 +447,17 @@ mod tests {
         assert_eq!(errors.len(), 1);
         assert_eq!(errors[0].to_string(), "paralelism: unknown key; did you mean \"parallelism\"?");
         assert_eq!(errors[0].at.line, 2);
+    }
+
+    #[test]
+    fn keys_are_names_as_written() {
+        let Value { kind: ValueKind::Map(entries), .. } =
+            serde_saphyr::from_str("{n: 1, yes: 2, 007: 3, 1.0: 4, null: 5, true: 6, 'q r': 7}").unwrap()
+        else {
+            panic!()
+        };
+        let names: Vec<&str> = entries.iter().map(|(name, _)| name.text.as_str()).collect();
+        assert_eq!(names, ["n", "yes", "007", "1.0", "null", "true", "q r"]);
     }
 
     #[test]
