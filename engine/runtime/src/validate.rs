@@ -639,7 +639,8 @@ impl NodeContext<'_> {
     fn state_has_key(&self, call: &BoundCall, key: &[usize]) -> Result<(), Problem> {
         match call.loaded.states.first() {
             Some(state) if key.is_empty() => {
-                let message = format!("{} has the state \"{}\", which is kept per key: add `key: […]`", call.title(), state.name);
+                let message =
+                    format!("{} has the state \"{}\", which is kept per key: add `key: […]`", call.title(), state.name);
                 Err(self.message(Location::NONE, message))
             }
             _ => Ok(()),
