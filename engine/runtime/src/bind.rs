@@ -8,7 +8,7 @@ use wasmill_host::data_type::{self, FieldType};
 use wasmill_host::{ArgumentDeclaration, FunctionDeclaration, Kind};
 
 use crate::call::{Argument, Arguments};
-use crate::error::ProblemKind;
+use crate::error::{ArgumentMismatch, ProblemKind};
 use crate::graph::BoundArgument;
 
 /// A call of `function` on rows of `schema`, by the node `node`.
@@ -88,14 +88,20 @@ impl Binder<'_> {
     }
 
     fn row_for_value(&self, argument: &ArgumentDeclaration) -> ProblemKind {
-        ProblemKind::ArgumentType {
+        let mismatch = self.mismatch(argument, "the whole row".to_owned(), "a struct".to_owned());
+        let advice = ": name the column it should take";
+        ProblemKind::ArgumentType(Box::new(ArgumentMismatch { advice, ..mismatch }))
+    }
+
+    fn mismatch(&self, argument: &ArgumentDeclaration, given: String, got: String) -> ArgumentMismatch {
+        ArgumentMismatch {
             node: self.node.to_owned(),
             function: self.title.to_owned(),
             argument: argument.name.clone(),
             wanted: declared_text(argument),
-            given: "the whole row".to_owned(),
-            got: "a struct".to_owned(),
-            advice: ": name the column it should take",
+            given,
+            got,
+            advice: "",
         }
     }
 
@@ -156,13 +162,9 @@ impl Binder<'_> {
         let strict = !matches!(self.function.kind, Kind::Scalar | Kind::Vectorized | Kind::Table);
         match &argument.data_type {
             Some(declared) if strict && self.schema.field(index).is_nullable() && !declared.nullable => {
-                Err(ProblemKind::Nullability {
-                    node: self.node.to_owned(),
-                    function: self.title.to_owned(),
-                    argument: argument.name.clone(),
-                    wanted: text(&declared.data_type, false),
-                    given: format!("column \"{}\"", self.schema.field(index).name()),
-                })
+                let field = self.schema.field(index);
+                let (given, got) = (format!("column \"{}\"", field.name()), text(field.data_type(), true));
+                Err(ProblemKind::Nullability(Box::new(self.mismatch(argument, given, got))))
             }
             _ => Ok(bound),
         }
@@ -181,15 +183,8 @@ impl Binder<'_> {
         };
         let wanted = argument.data_type.as_ref().map_or(&canonical, |declared| &declared.data_type);
         if !same(wanted, &canonical) && !widens(&canonical, wanted) {
-            return Err(ProblemKind::ArgumentType {
-                node: self.node.to_owned(),
-                function: self.title.to_owned(),
-                argument: argument.name.clone(),
-                wanted: declared_text(argument),
-                given: format!("column \"{}\"", field.name()),
-                got: text(&canonical, field.is_nullable()),
-                advice: "",
-            });
+            let (given, got) = (format!("column \"{}\"", field.name()), text(&canonical, field.is_nullable()));
+            return Err(ProblemKind::ArgumentType(Box::new(self.mismatch(argument, given, got))));
         }
         let cast = (wanted != column).then(|| wanted.clone());
         let bound = Field::new(&argument.name, wanted.clone(), field.is_nullable());
@@ -215,15 +210,10 @@ impl Binder<'_> {
         };
         match cast {
             Some(array) => Ok((Field::new(&argument.name, wanted, value.is_none()), BoundArgument::Literal(array))),
-            None => Err(ProblemKind::ArgumentType {
-                node: self.node.to_owned(),
-                function: self.title.to_owned(),
-                argument: argument.name.clone(),
-                wanted: declared_text(argument),
-                given: "the constant".to_owned(),
-                got: format!("{literal:?}"),
-                advice: "",
-            }),
+            None => {
+                let mismatch = self.mismatch(argument, "the constant".to_owned(), literal.to_string());
+                Err(ProblemKind::ArgumentType(Box::new(mismatch)))
+            }
         }
     }
 

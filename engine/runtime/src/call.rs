@@ -27,6 +27,19 @@ pub enum Argument {
     Null,
 }
 
+impl std::fmt::Display for Argument {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Argument::Column(name) => write!(f, "column \"{name}\""),
+            Argument::Integer(value) => write!(f, "{value}"),
+            Argument::Float(value) => write!(f, "{value}"),
+            Argument::Text(text) => write!(f, "'{text}'"),
+            Argument::Bool(value) => write!(f, "{value}"),
+            Argument::Null => f.write_str("null"),
+        }
+    }
+}
+
 /// What is wrong with the text of a call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(

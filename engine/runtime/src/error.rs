@@ -63,20 +63,10 @@ pub enum ProblemKind {
     Kind { node: String, function: String, kind: String, wanted: &'static str },
     #[error("node \"{node}\": {function} takes {wanted} arguments ({signature}), and is given {got}")]
     Arity { node: String, function: String, wanted: usize, signature: String, got: usize },
-    #[error("node \"{node}\": argument \"{argument}\" of {function} is {wanted}, and {given} is {got}{advice}")]
-    ArgumentType {
-        node: String,
-        function: String,
-        argument: String,
-        wanted: String,
-        given: String,
-        got: String,
-        advice: &'static str,
-    },
-    #[error(
-        "node \"{node}\": argument \"{argument}\" of {function} takes no null, and {given} may be null: declare it {wanted}? in the UDF (Option in Rust, Optional in Python), or filter the nulls out before"
-    )]
-    Nullability { node: String, function: String, argument: String, wanted: String, given: String },
+    #[error("{0}")]
+    ArgumentType(Box<ArgumentMismatch>),
+    #[error("node \"{}\": argument \"{}\" of {} takes no null, and {} may be null: declare it {}? in the UDF (Option in Rust, Optional in Python), or filter the nulls out before", .0.node, .0.argument, .0.function, .0.given, .0.wanted)]
+    Nullability(Box<ArgumentMismatch>),
     #[error("node \"{node}\": two columns would be called \"{column}\": rename one with a `select` before")]
     DuplicateColumn { node: String, column: String },
     #[error("node \"{node}\": column \"{column}\" is {got}; {wanted}")]
@@ -91,6 +81,21 @@ pub enum ProblemKind {
     Udf { udf: String, message: String },
     #[error("{error}")]
     Host { error: HostError },
+}
+
+/// An argument and what was given for it.
+#[derive(Debug, thiserror::Error)]
+#[error("node \"{node}\": argument \"{argument}\" of {function} is {wanted}, and {given} is {got}{advice}")]
+pub struct ArgumentMismatch {
+    pub node: String,
+    pub function: String,
+    pub argument: String,
+    pub wanted: String,
+    /// `column "dep_delay"`.
+    pub given: String,
+    /// The type of what was given.
+    pub got: String,
+    pub advice: &'static str,
 }
 
 fn first_at(first: Location) -> String {
@@ -109,21 +114,13 @@ fn list(names: &[String]) -> String {
 #[derive(Debug, thiserror::Error)]
 pub enum JobError {
     /// A row that raised, where the UDF's policy is `fail`.
-    #[error("node \"{node}\": udf \"{udf}\" function \"{function}\" raised {kind}: {message}{}{}", at(.position), below(.traceback))]
-    Row {
-        node: String,
-        udf: String,
-        function: String,
-        kind: String,
-        message: String,
-        traceback: String,
-        position: Option<String>,
-    },
+    #[error("{0}")]
+    Row(Box<RowFailure>),
     /// A bundle that trapped, ran out of time or memory, or answered with nonsense.
     #[error("node \"{node}\": {fault}{}", below(&.fault.backtrace))]
-    Fault { node: String, fault: Fault },
+    Fault { node: String, fault: Box<Fault> },
     #[error("node \"{node}\": {error}")]
-    Host { node: String, error: HostError },
+    Host { node: String, error: Box<HostError> },
     #[error("node \"{node}\": {error}")]
     Connector { node: String, error: ConnectorError },
     /// A row that a source could not read, where the source's policy is `fail`.
@@ -140,6 +137,21 @@ pub enum JobError {
     Panic { node: String, message: String },
     #[error("the job was stopped before its end; nothing was committed")]
     Stopped,
+}
+
+/// A row on which a UDF raised.
+#[derive(Debug, thiserror::Error)]
+#[error("node \"{node}\": udf \"{udf}\" function \"{function}\" raised {kind}: {message}{}{}", at(.position), below(.traceback))]
+pub struct RowFailure {
+    pub node: String,
+    pub udf: String,
+    pub function: String,
+    /// `ValueError`.
+    pub kind: String,
+    pub message: String,
+    pub traceback: String,
+    /// `flights row 17 of data/flights.parquet`, if the row comes from a source.
+    pub position: Option<String>,
 }
 
 fn at(position: &Option<String>) -> String {

@@ -143,11 +143,14 @@ pub struct Summary {
     pub outputs: Vec<(String, String)>,
 }
 
+/// The sink of the dead letters, and the thread that writes them.
+type Letters = (Arc<dyn Sink>, JoinHandle<Result<Vec<Committable>, JobError>>);
+
 /// A job whose tasks are running.
 pub struct RunningJob {
     shared: Arc<Shared>,
     tasks: Vec<(String, JoinHandle<Result<(), JobError>>)>,
-    letters: Option<(Arc<dyn Sink>, JoinHandle<Result<Vec<Committable>, JobError>>)>,
+    letters: Option<Letters>,
     sinks: Vec<(String, Arc<dyn Sink>)>,
     /// Do all sources end by themselves?
     bounded: bool,
@@ -301,14 +304,14 @@ fn start_tasks(
     let mut ports = connect(graph, &chains)?;
     for (chain, ports) in chains.iter().zip(&mut ports) {
         let first = &graph.nodes[chain[0]];
-        let mut splits = assigned.splits.remove(&chain[0]).unwrap_or_default();
+        let mut splits = assigned.splits.remove(&chain[0]).unwrap_or_default().into_iter();
         for subtask in 0..first.parallelism {
             let head = match &first.operation {
                 Operation::Source { source, watermark, on_error } => Head::Source(SourceHead {
                     source: Arc::clone(source),
                     watermark: *watermark,
                     on_error: *on_error,
-                    splits: std::mem::take(&mut splits[subtask]),
+                    splits: splits.next().unwrap_or_default(),
                     metrics: Arc::clone(&shared.metrics.nodes[chain[0]].1),
                 }),
                 _ => Head::Channels { receivers: std::mem::take(&mut ports.receivers[subtask]) },
@@ -458,9 +461,10 @@ impl RunningJob {
     /// Waits for every task. The first error that is not just the echo of another's end is the job's.
     fn join(&mut self) -> Result<Vec<Committable>, JobError> {
         let mut failure: Option<JobError> = None;
-        let mut keep = |error: JobError| match (&failure, &error) {
-            (None | Some(JobError::Stopped), _) => failure = Some(error),
-            _ => {}
+        let mut keep = |error: JobError| {
+            if matches!(failure, None | Some(JobError::Stopped)) {
+                failure = Some(error);
+            }
         };
         for (node, task) in self.tasks.drain(..) {
             match task.join() {

@@ -30,6 +30,8 @@ pub(crate) struct Bundled<T> {
     rows_max: usize,
     time_max: Duration,
     out: Vec<Batch>,
+    /// Rows in `out`, but for those of the last watermark.
+    out_rows: usize,
     out_rows_max: usize,
 }
 
@@ -43,6 +45,7 @@ impl<T: BundleOperator> Bundled<T> {
             rows_max: config.call_rows_max(),
             time_max: config.bundle_time,
             out: Vec::new(),
+            out_rows: 0,
             out_rows_max: config.batch_rows_max,
         }
     }
@@ -60,8 +63,10 @@ impl<T: BundleOperator> Bundled<T> {
     }
 
     fn run(&mut self, rows: &Batch, out: &mut Emitter<'_>) -> Result<(), JobError> {
+        let before = self.out.len();
         self.operator.bundle(rows, &mut self.out)?;
-        if self.out.iter().map(Batch::num_rows).sum::<usize>() >= self.out_rows_max {
+        self.out_rows += self.out[before..].iter().map(Batch::num_rows).sum::<usize>();
+        if self.out_rows >= self.out_rows_max {
             self.pass_on(out)?;
         }
         Ok(())
@@ -69,6 +74,7 @@ impl<T: BundleOperator> Bundled<T> {
 
     fn pass_on(&mut self, out: &mut Emitter<'_>) -> Result<(), JobError> {
         let batches = std::mem::take(&mut self.out);
+        self.out_rows = 0;
         let mut first = 0;
         while first < batches.len() {
             // Small batches are joined, large ones go as they are.

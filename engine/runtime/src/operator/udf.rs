@@ -12,7 +12,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::batch::Batch;
 use crate::dead_letter::{DeadLetter, record_of};
-use crate::error::JobError;
+use crate::error::{JobError, RowFailure};
 use crate::graph::{BoundArgument, BoundCall, Place};
 use crate::job::{LogRecord, Shared};
 use crate::metrics::NodeMetrics;
@@ -95,7 +95,7 @@ impl UdfCaller {
         };
         let instance = call
             .instantiate(&context.place, host)
-            .map_err(|error| JobError::Host { node: context.place.node.clone(), error })?;
+            .map_err(|error| JobError::Host { node: context.place.node.clone(), error: Box::new(error) })?;
         let place = format!("{}/{}/{}", context.place.node, context.place.subtask, call.title());
         Ok(UdfCaller {
             call: call.clone(),
@@ -177,7 +177,9 @@ impl UdfCaller {
         self.bundles += 1;
         let bundle = Bundle { seed: xxh3_64_with_seed(&self.bundles.to_le_bytes(), self.seed), ..bundle };
         self.metrics.bundles.add(1);
-        self.instance.run(&bundle).map_err(|fault| JobError::Fault { node: self.place.node.clone(), fault })
+        self.instance
+            .run(&bundle)
+            .map_err(|fault| JobError::Fault { node: self.place.node.clone(), fault: Box::new(fault) })
     }
 
     /// Deals with rows that raised as the UDF's policy says. `rows` are those of the call.
@@ -200,7 +202,7 @@ impl UdfCaller {
         let place = position.and_then(|position| self.shared.place_of(position));
         match self.call.udf.on_error {
             OnError::Skip => Ok(()),
-            OnError::Fail => Err(JobError::Row {
+            OnError::Fail => Err(JobError::Row(Box::new(RowFailure {
                 node: self.place.node.clone(),
                 udf: self.call.udf.name.clone(),
                 function: self.call.binding.function.clone(),
@@ -208,7 +210,7 @@ impl UdfCaller {
                 message: error.message.clone(),
                 traceback: error.traceback.clone(),
                 position: place.map(|place| place.to_string()),
-            }),
+            }))),
             OnError::DeadLetter => self.shared.dead_letter(DeadLetter {
                 node: self.place.node.clone(),
                 function: Some(self.call.title()),
