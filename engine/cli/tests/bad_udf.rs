@@ -126,7 +126,7 @@ fn names_and_types_that_do_not_fit() {
         RUST,
         "process: u.FailsHalfway(x)",
         &[],
-        &["has the state \"seen\", which is kept per key: add `key: […]`"],
+        &["has state per key (seen), but the operator has no key: give it a `key`"],
     );
     invalid(RUST, "key: [x], process: u.FailsHalfway(y)", &[], &["takes no null, and column \"y\" may be null"]);
     invalid(RUST, "key: [x, x], process: u.FailsHalfway(x)", &[], &["key column \"x\" stands twice"]);
@@ -136,7 +136,7 @@ fn names_and_types_that_do_not_fit() {
 #[test]
 fn python_that_does_not_load() {
     let with = "with: { z: u.f(x) }";
-    invalid(PYTHON, with, &[("u.py", "def f(x):\n    return (\n")], &["u.py", "SyntaxError", "line 2"]);
+    invalid(PYTHON, with, &[("u.py", "def f(x):\n    return (\n")], &["u.py:2: SyntaxError"]);
     invalid(
         PYTHON,
         with,

@@ -247,7 +247,7 @@ fn declaration(record: FunctionRecord) -> Result<FunctionDeclaration, String> {
         kind,
         arguments,
         result,
-        states: states(kind, record.states)?,
+        states: states(kind, record.states, false)?,
         deterministic: record.deterministic,
         documentation: record.documentation,
     })
@@ -262,7 +262,7 @@ pub(crate) fn loaded(records: Vec<LoadedRecord>, bindings: &[Binding], kinds: &[
     for ((record, binding), kind) in records.into_iter().zip(bindings).zip(kinds) {
         let named = |problem: String| format!("function {:?}: {problem}", binding.function);
         let result = result_type(*kind, &record.result).map_err(named)?;
-        let states = states(*kind, record.states).map_err(named)?;
+        let states = states(*kind, record.states, true).map_err(named)?;
         all.push(Loaded { result, states });
     }
     Ok(all)
@@ -274,7 +274,8 @@ fn result_type(kind: Kind, text: &str) -> Result<FieldType, String> {
     Ok(result)
 }
 
-fn states(kind: Kind, records: Vec<StateRecord>) -> Result<Vec<StateDeclaration>, String> {
+/// `opened`: its types are known now. Before, a function that takes what it is given may not know its state.
+fn states(kind: Kind, records: Vec<StateRecord>, opened: bool) -> Result<Vec<StateDeclaration>, String> {
     let mut names = HashSet::new();
     let mut states = Vec::with_capacity(records.len());
     for record in records {
@@ -294,6 +295,7 @@ fn states(kind: Kind, records: Vec<StateRecord>) -> Result<Vec<StateDeclaration>
     };
     match (only, states.as_slice()) {
         (None, _) => {}
+        (Some(_), []) if !opened => {}
         (Some(only), [state]) if state.name == only && state.access == Access::Column => {}
         (Some(only), _) => return Err(format!("kind {kind} has exactly one state, {only:?}, with access column")),
     }

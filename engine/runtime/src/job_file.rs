@@ -6,7 +6,7 @@ use crate::error::{Problem, ProblemKind};
 use crate::spec::{
     ConnectorSpec, Endpoint, JobSpec, NodeSpec, ON_ERROR, OnError, OperationSpec, UdfSpec, WatermarkSpec, WindowSpec,
 };
-use crate::value::{Location, Name, OptionError, Options, Value, ValueKind};
+use crate::value::{Location, Name, OptionError, Options, Value, ValueKind, yaml_options};
 
 /// What makes a node what it is: exactly one of these keys stands in it (`aggregate` goes with `window`).
 const OPERATIONS: [&str; 10] =
@@ -15,10 +15,8 @@ const OPERATIONS: [&str; 10] =
 /// Reads the text of a job file. `base` is its folder, for relative paths; `set` are `key=value` pairs that win over
 /// the file: a configuration key, `udfs.NAME.KEY`, `nodes.NAME.KEY` or `dead-letters.KEY`.
 pub fn read(text: &str, base: &Path, set: &[(String, String)]) -> Result<JobSpec, Vec<Problem>> {
-    // Keys that stand twice are reported by `Options`, with both places.
-    let mut options = serde_saphyr::Options::default();
-    options.duplicate_keys = serde_saphyr::DuplicateKeyPolicy::LastWins;
-    let value: Value = serde_saphyr::from_str_with_options(text, options).map_err(|error| vec![syntax(&error)])?;
+    let value: Value =
+        serde_saphyr::from_str_with_options(text, yaml_options()).map_err(|error| vec![syntax(&error)])?;
     let ValueKind::Map(entries) = value.kind else {
         let got = value.describe();
         return Err(vec![Problem::new(

@@ -84,7 +84,7 @@ impl Value {
 
     /// Reads a scalar as YAML would: `--set key=value`.
     pub fn scalar(text: &str) -> Value {
-        let kind = match serde_saphyr::from_str::<Value>(text) {
+        let kind = match serde_saphyr::from_str_with_options::<Value>(text, yaml_options()) {
             Ok(value) if !matches!(value.kind, ValueKind::Map(_) | ValueKind::Null) => clear_places(value.kind),
             _ => ValueKind::Text(text.to_owned()),
         };
@@ -121,6 +121,15 @@ impl Value {
             _ => None,
         }
     }
+}
+
+/// YAML 1.2, where `n`, `no` and `on` are texts and not booleans. Keys that stand twice get through: [`Options`] reports
+/// them with both places.
+pub(crate) fn yaml_options() -> serde_saphyr::Options {
+    let mut options = serde_saphyr::Options::default();
+    options.duplicate_keys = serde_saphyr::DuplicateKeyPolicy::LastWins;
+    options.strict_booleans = true;
+    options
 }
 
 fn clear_places(kind: ValueKind) -> ValueKind {
@@ -480,6 +489,7 @@ mod tests {
         assert_eq!(Value::scalar("2").kind, ValueKind::Integer(2));
         assert_eq!(Value::scalar("true").kind, ValueKind::Bool(true));
         assert_eq!(Value::scalar("1d").kind, ValueKind::Text("1d".into()));
+        assert_eq!(Value::scalar("no").kind, ValueKind::Text("no".into()));
         assert_eq!(Value::scalar("").kind, ValueKind::Text(String::new()));
     }
 }
