@@ -257,10 +257,13 @@ fn trap_text(trap: Trap) -> String {
 fn backtrace_text(backtrace: &WasmBacktrace) -> String {
     let mut text = String::new();
     for frame in backtrace.frames().iter().take(BACKTRACE_FRAMES_MAX) {
+        // Guests are built without names to be small: their number is what a tool can look up.
+        let number = format!("function {}", frame.func_index());
         let mut line = |name: Option<&str>, file: Option<&str>, at: Option<u32>| {
+            let name = name.unwrap_or(&number);
             let written = match (file, at) {
-                (Some(file), Some(at)) => writeln!(text, "{} at {file}:{at}", name.unwrap_or("?")),
-                _ => writeln!(text, "{}", name.unwrap_or("?")),
+                (Some(file), Some(at)) => writeln!(text, "{name} at {file}:{at}"),
+                _ => writeln!(text, "{name}"),
             };
             written.expect("writing to a String cannot fail");
         };

@@ -76,7 +76,7 @@ fn declarations_against_the_contract_are_told() {
             GuestText { kind: 7, states: vec![("s", "int64", false); 2], ..GuestText::default() },
             "a second state of the name \"s\"",
         ),
-        (aggregate(vec![]), "kind aggregate has exactly one state, \"accumulator\""),
+        (aggregate(vec![("sum", "int64", false)]), "kind aggregate has exactly one state, \"accumulator\""),
         (aggregate(vec![("accumulator", "int64", true)]), "with access column"),
     ] {
         let mut guest = guest;
