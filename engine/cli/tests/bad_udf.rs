@@ -172,10 +172,11 @@ fn functions_that_do_not_open() {
 
 #[test]
 fn rows_that_raise() {
-    let texts = ["node \"n\": udf \"u\" function \"fails_on_odd\" raised error: 13 is odd", "rows row 1 of "];
+    let texts =
+        ["node \"n\": udf \"u\" function \"fails_on_odd\" raised error: 13 is odd", "(at rows, split 0, row 1)"];
     fails(RUST, "with: { z: u.fails_on_odd(x) }", &[], &texts);
     let program = "def f(x: int) -> float:\n    return 1 / (x - 13)\n";
-    let texts = ["raised ZeroDivisionError: ", "u.py\", line 2, in f", "rows row 1 of "];
+    let texts = ["raised ZeroDivisionError: ", "u.py\", line 2, in f", "(at rows, split 0, row 1)"];
     fails(PYTHON, "with: { z: u.f(x) }", &[("u.py", program)], &texts);
     let program = "def f(x: int) -> int:\n    return x * 2**62\n";
     fails(PYTHON, "with: { z: u.f(x) }", &[("u.py", program)], &["raised OverflowError"]);
@@ -250,6 +251,12 @@ fn graphs_that_cannot_run() {
             "reads from \"s\", which is a sink",
         ),
         (format!("{source}  - b: {{ from: a, select: x }}\n"), "node \"b\" is read by nobody: add a sink"),
+        (
+            format!(
+                "{source}  - s: {{ from: a, sink: csv, path: out }}\n  - t: {{ from: a, sink: csv, path: ./x/../out/ }}\n"
+            ),
+            "\"s\" and \"t\" both write to ",
+        ),
         (format!("{source}  - s: {{ from: a, sink: nowhere }}\n"), "no sink is called \"nowhere\"; there are "),
         (format!("{source}  - s: {{ from: a, sink: print, parallelism: 0 }}\n"), "parallelism is 0"),
         (

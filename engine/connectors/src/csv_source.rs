@@ -233,6 +233,12 @@ struct CsvReader {
 impl CsvReader {
     fn row(&self) -> Result<Vec<Datum<'_>>, String> {
         let found = self.records.len();
+        if self.records.unclosed {
+            let lines = self.records.next_line - self.records.line;
+            return Err(format!(
+                "a quote that opens in this row is never closed: the {lines} lines below are in it too"
+            ));
+        }
         if found != self.width {
             return Err(format!("{found} fields, {} expected", self.width));
         }
@@ -289,6 +295,8 @@ struct Records {
     text: Vec<u8>,
     ends: Vec<usize>,
     fields: usize,
+    /// Did the file end inside a quote of this record?
+    unclosed: bool,
 }
 
 impl Records {
@@ -307,6 +315,7 @@ impl Records {
             text: vec![0; 1 << 10],
             ends: vec![0; 32],
             fields: 0,
+            unclosed: false,
         })
     }
 
@@ -349,16 +358,24 @@ impl Records {
             return Ok(false);
         }
         self.line = self.next_line;
-        let mut text = 0;
+        self.unclosed = false;
+        let (mut text, mut probed) = (0, false);
         loop {
-            self.fill()?;
-            let input = &self.input[self.at..self.end];
+            // The parser takes the end of the file for the end of a quoted field. A line's end before it does not close a
+            // quote, so that a row which swallowed the rest of the file can be told from one without a last newline.
+            let probe = !self.fill()? && !probed;
+            let input = if probe { &b"\n"[..] } else { &self.input[self.at..self.end] };
             let (result, read, written, ends) =
                 self.parser.read_record(input, &mut self.text[text..], &mut self.ends[self.fields..]);
-            let room = crate::rows::RAW_BYTES_MAX.saturating_sub(self.raw.len()).min(read);
-            self.raw.extend_from_slice(&input[..room]);
-            self.next_line += input[..read].iter().filter(|&&byte| byte == b'\n').count() as u64;
-            self.at += read;
+            if probe {
+                probed = read > 0;
+                self.unclosed = probed && !matches!(result, ReadRecordResult::Record);
+            } else {
+                let room = crate::rows::RAW_BYTES_MAX.saturating_sub(self.raw.len()).min(read);
+                self.raw.extend_from_slice(&input[..room]);
+                self.next_line += input[..read].iter().filter(|&&byte| byte == b'\n').count() as u64;
+                self.at += read;
+            }
             text += written;
             self.fields += ends;
             match result {

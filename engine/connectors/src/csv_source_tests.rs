@@ -44,6 +44,18 @@ fn types_are_inferred() {
 }
 
 #[test]
+fn a_quote_that_is_never_closed_is_no_value() {
+    let all = rows("a,b\n1,x\n2,\"y\n3,z\n4,w\n", "schema: {a: int64, b: utf8}");
+    assert_eq!(ints(&all.rows(), 0), [Some(1)]);
+    let message = "x.csv:3: a quote that opens in this row is never closed: the 3 lines below are in it too";
+    assert_eq!(all.rejected.iter().map(|row| row.message.as_str()).collect::<Vec<_>>(), [message]);
+    for closed in ["1,\"y\nz\"", "1,\"\"\"y\"", "1,y\"z", "1,y", "1,\"\""] {
+        let all = rows(&format!("a,b\n{closed}"), "schema: {a: int64, b: utf8}");
+        assert_eq!((all.rows().num_rows(), all.rejected.len()), (1, 0), "{closed}");
+    }
+}
+
+#[test]
 fn bad_rows_are_isolated_and_named() {
     let content = "a,b\n1,x\n2\n3,y,z\nfour,w\n5,\"multi\nline\"\n,v\n7,u\n";
     let all = rows(content, "schema: {a: int64, b: utf8?}");

@@ -250,7 +250,19 @@ impl Sink for FileSink {
     }
 
     fn claim(&self) -> Option<String> {
-        Some(self.location())
+        // The same folder can be spelt in several ways; links are followed as far as the path is there.
+        let path = std::path::absolute(&self.directory).unwrap_or_else(|_| self.directory.clone());
+        let mut plain = PathBuf::new();
+        for part in path.components() {
+            match part {
+                std::path::Component::ParentDir => {
+                    plain.pop();
+                }
+                part => plain.push(part),
+            }
+        }
+        let plain = plain.canonicalize().unwrap_or(plain);
+        Some(self.file.as_ref().map_or(plain.clone(), |file| plain.join(file)).display().to_string())
     }
 
     fn location(&self) -> String {

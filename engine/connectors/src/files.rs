@@ -122,6 +122,7 @@ fn list_local(path: &Path, name: &str, given: &str) -> Result<Vec<InputFile>, Co
     let mut files = Vec::new();
     match std::fs::metadata(path) {
         Ok(found) if found.is_dir() => walk(path, name.trim_end_matches('/'), 0, &mut files)?,
+        Ok(found) if !found.is_file() => return Err(ConnectorError::new(format!("{name} is no regular file"))),
         Ok(found) => files.push(local(path.to_owned(), name.to_owned(), found.len())),
         Err(_) if given.contains(['*', '?', '[']) => return list_glob(path, name, given),
         Err(error) => return Err(cannot_read(name, error)),

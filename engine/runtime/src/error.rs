@@ -150,7 +150,7 @@ pub struct RowFailure {
     pub kind: String,
     pub message: String,
     pub traceback: String,
-    /// `flights row 17 of data/flights.parquet`, if the row comes from a source.
+    /// `flights, split data/flights.parquet, row 17`, if the row comes from a source.
     pub position: Option<String>,
 }
 

@@ -66,7 +66,7 @@ pub(crate) struct RowPlace<'a> {
 
 impl std::fmt::Display for RowPlace<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} row {} of {}", self.source, self.row, self.split)
+        write!(f, "{}, split {}, row {}", self.source, self.split, self.row)
     }
 }
 
