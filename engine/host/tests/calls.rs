@@ -157,15 +157,19 @@ fn an_engine_ends_with_its_last_clone() {
         || std::fs::read_dir("/proc/self/task").unwrap().filter(|task| is_ticker(task.as_ref().unwrap())).count();
     let engine = support::engine();
     let clone = engine.clone();
-    assert!(threads() >= 1);
+    let waits_for = |wanted: fn(usize) -> bool| {
+        let begun = Instant::now();
+        while !wanted(threads()) && begun.elapsed() < Duration::from_secs(60) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(wanted(threads()), "{} tickers", threads());
+    };
+    // A thread gives itself its name, some time after it was started.
+    waits_for(|tickers| tickers >= 1);
     drop(engine);
     drop(clone);
     // Other tests have engines of their own: none of them may outlive its test.
-    let begun = Instant::now();
-    while threads() > 0 && begun.elapsed() < Duration::from_secs(60) {
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    assert_eq!(threads(), 0);
+    waits_for(|tickers| tickers == 0);
 }
 
 fn is_ticker(task: &std::fs::DirEntry) -> bool {
