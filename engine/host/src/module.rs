@@ -130,11 +130,6 @@ impl UdfModule {
         self.compiled.imports.clone()
     }
 
-    /// The same module under another name: one interpreter serves many UDFs.
-    pub fn named(&self, name: &str) -> UdfModule {
-        Self { name: name.into(), ..self.clone() }
-    }
-
     /// Was it given files by [`with_source`](Self::with_source)? Then it is an interpreter.
     pub fn has_source(&self) -> bool {
         !self.source.is_empty()

@@ -94,7 +94,7 @@ impl<'a> Loader<'a> {
                 self.runner.insert(module).clone()
             }
         };
-        Ok(runner.named(udf).with_source(files))
+        Ok(runner.with_name(udf).with_source(files))
     }
 
     fn resources(&self, udf: &str, names: &[Name]) -> Result<Vec<Resource>, Vec<Problem>> {
