@@ -84,7 +84,7 @@ typedef struct {
 extern PyObject _Py_NoneStruct;
 extern struct _longobject _Py_TrueStruct, _Py_FalseStruct;
 extern PyTypeObject PyLong_Type, PyFloat_Type, PyUnicode_Type, PyBytes_Type, PyList_Type, PyTuple_Type, PyDict_Type, PyBool_Type;
-extern PyObject *PyExc_BaseException, *PyExc_AttributeError, *PyExc_IndexError, *PyExc_KeyError, *PyExc_TypeError, *PyExc_ValueError, *PyExc_OverflowError, *PyExc_RuntimeError, *PyExc_MemoryError;
+extern PyObject *PyExc_BaseException, *PyExc_AttributeError, *PyExc_IndexError, *PyExc_KeyError, *PyExc_TypeError, *PyExc_ValueError, *PyExc_OverflowError, *PyExc_RuntimeError, *PyExc_MemoryError, *PyExc_UnicodeEncodeError;
 extern int PyType_IsSubtype(PyTypeObject *, PyTypeObject *);
 static inline int PyObject_TypeIs(PyObject *o, PyTypeObject *t) { return Py_TYPE(o) == t || PyType_IsSubtype(Py_TYPE(o), t); }
 #endif

@@ -72,6 +72,8 @@ extern const char *path_where; /* `legs.grade: result` */
 int shape_setup(void);
 int wrong(const Type *t, PyObject *value);           /* TypeError: wants, got */
 int out_of_range(const Type *t, PyObject *value);    /* OverflowError */
+int wrong_zone(const Type *t, PyObject *value);       /* TypeError: a zone too many or too few, and what to do */
+int half_character(const Type *t, PyObject *value);   /* ValueError: text that is no UTF-8, and what to do */
 int struct_open(const Type *t, PyObject *value, PyObject **fields); /* new references */
 void struct_close(const Type *t, PyObject **fields);
 

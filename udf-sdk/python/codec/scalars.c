@@ -155,7 +155,7 @@ static int write_timestamp(const Type *t, PyObject *value, uint8_t *to) {
   if (!is_a(value, Datetime)) return wrong(t, value);
   int zoned = has_zone(value);
   if (zoned < 0) return 0;
-  if (zoned != (t->zone != NULL)) return wrong(t, value);
+  if (zoned != (t->zone != NULL)) return wrong_zone(t, value);
   PyObject *local = NULL;
   if (zoned) {
     PyObject *method = PyObject_GetAttr(value, n_astimezone), *arguments[2] = {NULL, utc};
@@ -189,7 +189,7 @@ static int write_time(const Type *t, PyObject *value, uint8_t *to) {
   int64_t micros;
   if (!is_a(value, Time)) return wrong(t, value);
   int zoned = has_zone(value);
-  if (zoned) return zoned < 0 ? 0 : wrong(t, value);
+  if (zoned) return zoned < 0 ? 0 : wrong_zone(t, value);
   if (!time_of_day(value, &micros)) return 0;
   memcpy(to, &micros, 8);
   return 1;
@@ -430,7 +430,8 @@ int text_open(const Type *t, PyObject *value, Text *text) {
     if (PyUnicode_CheckExact(value) && ascii_text(value, &text->at, &text->size)) return 1;
     if (!PyUnicode_Check(value)) return wrong(t, value);
     text->at = PyUnicode_AsUTF8AndSize(value, &text->size);
-    return text->at != NULL;
+    if (text->at) return 1;
+    return PyErr_ExceptionMatches(PyExc_UnicodeEncodeError) ? half_character(t, value) : 0;
   }
   if (PyBytes_Check(value)) {
     char *at;

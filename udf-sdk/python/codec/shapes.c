@@ -51,7 +51,7 @@ static PyObject *type_name(PyObject *value) {
   return name;
 }
 
-static int complain(PyObject *exception, const char *verb, const Type *t, PyObject *value) {
+static int complain(PyObject *exception, const char *verb, const Type *t, PyObject *value, const char *more) {
   char where[600];
   path_text(where, sizeof where);
   if (value == Py_None) {
@@ -61,14 +61,34 @@ static int complain(PyObject *exception, const char *verb, const Type *t, PyObje
   PyObject *text = shown(value), *name = type_name(value);
   const char *name_text = name ? PyUnicode_AsUTF8AndSize(name, NULL) : NULL, *got = text ? PyUnicode_AsUTF8AndSize(text, NULL) : NULL;
   PyErr_Clear(); /* of a text that is no UTF-8 */
-  PyErr_Format(exception, "%s: %s %s, got %s%s%s", where, verb, t->text, name_text ? name_text : "something else", got ? " " : "", got ? got : "");
+  name_text = name_text ? name_text : "something else";
+  PyErr_Format(exception, "%s: %s %s, got %s%s%s%s", where, verb, t->text, name_text, got ? " " : "", got ? got : "", more);
   Py_XDECREF(text);
   Py_XDECREF(name);
   return 0;
 }
 
-int wrong(const Type *t, PyObject *value) { return complain(PyExc_TypeError, "wants", t, value); }
-int out_of_range(const Type *t, PyObject *value) { return complain(PyExc_OverflowError, "does not fit", t, value); }
+int wrong(const Type *t, PyObject *value) { return complain(PyExc_TypeError, "wants", t, value, ""); }
+int out_of_range(const Type *t, PyObject *value) { return complain(PyExc_OverflowError, "does not fit", t, value, ""); }
+
+int wrong_zone(const Type *t, PyObject *value) {
+  const char *more = " without a zone: give it one with value.replace(tzinfo=timezone.utc), or declare a type without, as timestamp(us)";
+  if (t->code == T_TIME) more = " with a zone: take it off with value.replace(tzinfo=None)";
+  else if (!t->zone) more = " with a zone: take it off with value.astimezone(timezone.utc).replace(tzinfo=None), or declare a type with one, as timestamp(us,UTC)";
+  return complain(PyExc_TypeError, "wants", t, value, more);
+}
+
+/* Of the UnicodeEncodeError that is set. */
+int half_character(const Type *t, PyObject *value) {
+  char more[140];
+  PyObject *error = PyErr_GetRaisedException(), *start = error ? PyObject_GetAttrString(error, "start") : NULL;
+  long at = start ? PyLong_AsLong(start) : -1;
+  Py_XDECREF(start);
+  Py_XDECREF(error);
+  PyErr_Clear();
+  snprintf(more, sizeof more, ", whose character %ld is half a pair (a lone surrogate): replace it, as value.encode('utf-8', 'replace').decode() does", at);
+  return complain(PyExc_ValueError, "wants", t, value, more);
+}
 
 /* ---- opening a struct */
 static int lengths_differ(const Type *t, PyObject *value, Py_ssize_t got) {

@@ -65,8 +65,8 @@ def _hint(name):
     if top in sys.stdlib_module_names:
         return f"the sandbox has no {top}: no network, threads or native libraries beyond the ones built in"
     return (
-        "it does not travel with the UDF: name its package in the requirements.txt beside the program (pure Python only), "
-        "or put its files there"
+        "it does not travel with the UDF: name it among the UDF's `packages` in the job file, which takes a folder, module.py, archive.zip or "
+        "requirements.txt (pure Python only)"
     )
 
 

@@ -155,6 +155,23 @@ def test_what_pyflink_imports_is_there():
     assert T is wasmill.Types and Row is wasmill.Row
 
 
+@pytest.mark.parametrize("module", ["wasmill", "wasmill.datastream", "wasmill.datastream.state", "wasmill.datastream.functions"])
+def test_importing_what_comes_later_says_so(module):
+    with pytest.raises(ImportError, match=f"{module}.ListStateDescriptor: list state comes with a later version of Wasmill; value state is there"):
+        exec(f"from {module} import ListStateDescriptor")
+    with pytest.raises(ImportError, match="time to live of state comes with a later version"):
+        exec(f"from {module} import StateTtlConfig")
+    with pytest.raises(ImportError, match="cannot import name 'Nope'"):
+        exec(f"from {module} import Nope")
+    assert not hasattr(sys.modules[module], "nope")
+
+
+def test_a_job_gives_the_arguments_that_have_defaults_too():
+    found = functions_of(module_of("def f(a: int, b: int = 3) -> int:\n    return a + b\n"))
+    with pytest.raises(binding.BindingError, match=r"f takes 2 arguments \(a, b\), the job gives 1; b has a default, but a job gives every argument"):
+        binding.bind(found["f"], [("x", resolve("int64"))])
+
+
 @pytest.mark.parametrize("then", ["1 / 0", "raise SystemExit", "ctx.get_resource('x.csv')", "pass"])
 def test_states_are_told_as_far_as_open_goes(then):
     found = functions_of(module_of(f"""

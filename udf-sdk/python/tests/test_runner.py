@@ -57,7 +57,11 @@ def test_describe(wasm):
         ("def f(:\n", "program.py:1: SyntaxError: invalid syntax"),
         ("x = 1\ny = nope\n", "program.py:2: NameError: name 'nope' is not defined"),
         ("import numpy\n", "program.py:1: ModuleNotFoundError: No module named 'numpy': numpy is native code"),
-        ("\nimport acme_tools.web\n", "program.py:2: ModuleNotFoundError: No module named 'acme_tools': it does not travel with the UDF"),
+        ("\nimport acme_tools.web\n", "program.py:2: ModuleNotFoundError: No module named 'acme_tools': it does not travel with the UDF: name it among the UDF's `packages`"),
+        (
+            "from wasmill.datastream.state import MapStateDescriptor\n",
+            "program.py:1: ImportError: wasmill.datastream.state.MapStateDescriptor: map state comes with a later version of Wasmill",
+        ),
         ("import ssl\n", "program.py:1: ModuleNotFoundError: No module named 'ssl': the sandbox has no ssl"),
         ("raise SystemExit(4)\n", "program.py:1: SystemExit: 4"),
         ("def f():\n    f()\nf()\n", "program.py:2: RecursionError"),

@@ -14,6 +14,7 @@ from .functions import (
     AggregateFunction, Context, FilterFunction, FlatMapFunction, Function, KeyedProcessFunction, MapFunction, ProcessFunction,
     ReduceFunction, RuntimeContext, ScalarFunction, TableFunction, TimerService, UserDefinedFunction, ValueStateDescriptor,
 )
+from .later import missing_of
 from .notation import DataType, TypeNotationError
 from .rows import Row, RowKind
 from .types import DataTypes, Types
@@ -28,3 +29,5 @@ __all__ = [
     "ScalarFunction", "TableFunction", "TimerService", "TypeNotationError", "Types", "UserDefinedFunction", "ValueStateDescriptor",
     "udaf", "udf", "udtf",
 ]
+
+__getattr__ = missing_of(__name__)

@@ -61,9 +61,10 @@ def bind(declared, arguments, key=(), result=None, access=None, parameters=None,
 
 def _check_arguments(declared, bound):
     wanted, got = len(declared.arguments), len(bound.arguments)
-    if got < wanted - _defaults(declared) or (got > wanted and not declared.varargs):
+    if got < wanted or (got > wanted and not declared.varargs):
         names = ", ".join(n for n, _ in declared.arguments)
-        raise BindingError(f"{declared.name} takes {wanted} argument{'s' if wanted != 1 else ''} ({names}), the job gives {got}")
+        hint = f"; {declared.defaults[0]} has a default, but a job gives every argument" if got < wanted and declared.defaults else ""
+        raise BindingError(f"{declared.name} takes {wanted} argument{'s' if wanted != 1 else ''} ({names}), the job gives {got}{hint}")
     for i, (name, known) in enumerate(declared.arguments[:got]):
         column = bound.arguments[i]
         if known is not None and not _suits(known, column) and not (declared.open_types[i] and known.name == column.name):
@@ -73,14 +74,6 @@ def _check_arguments(declared, bound):
         bound.null_skips[i] = declared.required[i] and column.nullable
     for data_type in bound.arguments + bound.keys:
         _check_map_keys(declared, data_type)
-
-
-def _defaults(declared):
-    import inspect
-
-    function = declared._callable()
-    parameters = inspect.signature(function).parameters.values()
-    return sum(p.default is not p.empty and p.kind is not p.KEYWORD_ONLY for p in parameters)
 
 
 def _suits(known, column):

@@ -12,6 +12,10 @@ import struct
 from .notation import FLOATS, INTEGERS, UNITS, zone
 from .rows import Row, restore
 
+_ZONE_MISSING = " without a zone: give it one with value.replace(tzinfo=timezone.utc), or declare a type without, as timestamp(us)"
+_ZONE_TOO_MUCH = (
+    " with a zone: take it off with value.astimezone(timezone.utc).replace(tzinfo=None), or declare a type with one, as timestamp(us,UTC)"
+)
 _EPOCH = datetime.datetime(1970, 1, 1)
 _WIDE = decimal.Context(prec=120, rounding=decimal.ROUND_HALF_UP, Emax=decimal.MAX_EMAX, Emin=decimal.MIN_EMIN)
 
@@ -36,8 +40,8 @@ def _shown(value):
     return name if len(text) > 80 else f"{name} {text}"
 
 
-def _wrong(data_type, value, where):
-    return TypeError(f"{where}: wants {data_type}, got {'None' if value is None else _shown(value)}")
+def _wrong(data_type, value, where, more=""):
+    return TypeError(f"{where}: wants {data_type}, got {'None' if value is None else _shown(value)}{more}")
 
 
 def _unfit(data_type, value, where):
@@ -99,7 +103,13 @@ def _decimal(t, value, where):
 def _utf8(t, value, where):
     if not isinstance(value, str):
         raise _wrong(t, value, where)
-    value.encode("utf-8")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{where}: wants {t}, got {_shown(value)}, whose character {error.start} is half a pair (a lone surrogate): "
+            "replace it, as value.encode('utf-8', 'replace').decode() does"
+        ) from None
     return value
 
 
@@ -119,15 +129,19 @@ def _date(t, value, where):
 
 
 def _time(t, value, where):
-    if not isinstance(value, datetime.time) or value.tzinfo is not None:
+    if not isinstance(value, datetime.time):
         raise _wrong(t, value, where)
+    if value.tzinfo is not None:
+        raise _wrong(t, value, where, " with a zone: take it off with value.replace(tzinfo=None)")
     return value
 
 
 def _timestamp(t, value, where):
     zoned = len(t.params) > 1
-    if not isinstance(value, datetime.datetime) or (value.tzinfo is not None) != zoned:
+    if not isinstance(value, datetime.datetime):
         raise _wrong(t, value, where)
+    if (value.tzinfo is not None) != zoned:
+        raise _wrong(t, value, where, _ZONE_MISSING if zoned else _ZONE_TOO_MUCH)
     plain = value.astimezone(datetime.timezone.utc).replace(tzinfo=None) if zoned else value
     digits = UNITS[t.params[0]]
     micros = (plain - _EPOCH) // datetime.timedelta(microseconds=1)

@@ -98,13 +98,13 @@ class Declared:
     """A function as `describe` tells it.
 
     `arguments` are (name, DataType or None for `any`), `required` says of each whether None is kept from it, `open_types` whether it takes
-    other types of that name too (a bare `Decimal` takes any decimal, a `datetime` any timestamp). `result` and
-    `accumulator` are None where nothing says them. `target` is a function, a class, or an instance of one; `method` is what is called with a row.
+    other types of that name too (a bare `Decimal` takes any decimal, a `datetime` any timestamp), `defaults` are the names of those that
+    have one: the contract knows no defaults, so a job gives these arguments too. `result` and `accumulator` are None where nothing says them. `target` is a function, a class, or an instance of one; `method` is what is called with a row.
     """
 
     def __init__(self, name, target, kind, method, said):
         self.name, self.target, self.kind, self.method = name, target, kind, method
-        self.arguments, self.required, self.open_types, self.varargs = [], [], [], False
+        self.arguments, self.required, self.open_types, self.varargs, self.defaults = [], [], [], False, []
         self.result = said.result_type if said else None
         self.accumulator = said.accumulator_type if said else None
         self.deterministic = True
@@ -159,6 +159,8 @@ class Declared:
             annotation = hints.get(parameter.name)
             known = given[i] if i < len(given) else self._argument_type(annotation)
             self.arguments.append((parameter.name, known))
+            if parameter.default is not parameter.empty:
+                self.defaults.append(parameter.name)
             strict = self.kind == "scalar" and i >= len(given) and known is not None and not is_optional(annotation)
             self.required.append(strict)
             self.open_types.append(i >= len(given) and is_open(annotation))

@@ -5,8 +5,11 @@ from ..functions import (
     TimerService, ValueStateDescriptor,
 )
 from ..functions import AggregateFunction
+from ..later import missing_of
 
 __all__ = [
     "AggregateFunction", "FilterFunction", "FlatMapFunction", "Function", "KeyedProcessFunction", "MapFunction", "ProcessFunction",
     "ReduceFunction", "RuntimeContext", "TimerService", "ValueStateDescriptor",
 ]
+
+__getattr__ = missing_of(__name__)
