@@ -74,20 +74,22 @@ typedef struct {
 #define PyTuple_CheckExact(o) (Py_TYPE(o) == &PyTuple_Type)
 #define PyDict_CheckExact(o) (Py_TYPE(o) == &PyDict_Type)
 #define PyBool_Check(o) (Py_TYPE(o) == &PyBool_Type)
-#define PyLong_Check(o) PyObject_TypeIs(o, &PyLong_Type)
-#define PyFloat_Check(o) PyObject_TypeIs(o, &PyFloat_Type)
-#define PyUnicode_Check(o) PyObject_TypeIs(o, &PyUnicode_Type)
-#define PyBytes_Check(o) PyObject_TypeIs(o, &PyBytes_Type)
-#define PyList_Check(o) PyObject_TypeIs(o, &PyList_Type)
-#define PyTuple_Check(o) PyObject_TypeIs(o, &PyTuple_Type)
-#define PyDict_Check(o) PyObject_TypeIs(o, &PyDict_Type)
+#define PyFloat_Check(o) (PyFloat_CheckExact(o) || PyType_IsSubtype(Py_TYPE(o), &PyFloat_Type))
+/* As Python.h does it: a bit of the type says that it is derived from one of these. */
+#define PyLong_Check(o) (type_flags(Py_TYPE(o)) >> 24 & 1)
+#define PyList_Check(o) (type_flags(Py_TYPE(o)) >> 25 & 1)
+#define PyTuple_Check(o) (type_flags(Py_TYPE(o)) >> 26 & 1)
+#define PyBytes_Check(o) (type_flags(Py_TYPE(o)) >> 27 & 1)
+#define PyUnicode_Check(o) (type_flags(Py_TYPE(o)) >> 28 & 1)
+#define PyDict_Check(o) (type_flags(Py_TYPE(o)) >> 29 & 1)
 extern PyObject _Py_NoneStruct;
 extern struct _longobject _Py_TrueStruct, _Py_FalseStruct;
 extern PyTypeObject PyLong_Type, PyFloat_Type, PyUnicode_Type, PyBytes_Type, PyList_Type, PyTuple_Type, PyDict_Type, PyBool_Type;
 extern PyObject *PyExc_BaseException, *PyExc_AttributeError, *PyExc_IndexError, *PyExc_KeyError, *PyExc_TypeError, *PyExc_ValueError, *PyExc_OverflowError, *PyExc_RuntimeError, *PyExc_MemoryError, *PyExc_UnicodeEncodeError;
-extern int PyType_IsSubtype(PyTypeObject *, PyTypeObject *);
-static inline int PyObject_TypeIs(PyObject *o, PyTypeObject *t) { return Py_TYPE(o) == t || PyType_IsSubtype(Py_TYPE(o), t); }
+typedef enum { PYGEN_RETURN = 0, PYGEN_ERROR = -1, PYGEN_NEXT = 1 } PySendResult;
 #endif
+extern int PyType_IsSubtype(PyTypeObject *, PyTypeObject *);
+extern unsigned long PyType_GetFlags(PyTypeObject *);
 extern void Py_IncRef(PyObject *);
 extern void Py_DecRef(PyObject *);
 extern PyObject *PyModule_Create2(PyModuleDef *, int);
@@ -110,6 +112,7 @@ extern int PyObject_GetBuffer(PyObject *, Py_buffer *, int);
 extern void PyBuffer_Release(Py_buffer *);
 extern void PyObject_Free(void *);
 extern PyObject *PyIter_Next(PyObject *);
+extern PySendResult PyIter_Send(PyObject *, PyObject *, PyObject **);
 extern PyObject *PyNumber_Index(PyObject *);
 extern int PyIndex_Check(PyObject *);
 extern PyObject *PyLong_FromLong(long);
@@ -127,6 +130,7 @@ extern double PyFloat_AsDouble(PyObject *);
 extern PyObject *PyUnicode_FromString(const char *);
 extern PyObject *PyUnicode_FromStringAndSize(const char *, Py_ssize_t);
 extern const char *PyUnicode_AsUTF8AndSize(PyObject *, Py_ssize_t *);
+extern void PyUnicode_InternInPlace(PyObject **);
 extern PyObject *PyUnicode_AsEncodedString(PyObject *, const char *, const char *);
 extern Py_ssize_t PyUnicode_GetLength(PyObject *);
 extern PyObject *PyBytes_FromStringAndSize(const char *, Py_ssize_t);
@@ -172,6 +176,15 @@ static inline PyObject *PyErr_GetRaisedException(void) {
 }
 #endif
 #if PY_VERSION_HEX < 0x030A0000
+typedef enum { PYGEN_RETURN = 0, PYGEN_ERROR = -1, PYGEN_NEXT = 1 } PySendResult;
+static inline PySendResult PyIter_Send(PyObject *iterator, PyObject *unused, PyObject **result) {
+  (void)unused;
+  if ((*result = PyIter_Next(iterator))) return PYGEN_NEXT;
+  if (PyErr_Occurred()) return PYGEN_ERROR;
+  Py_INCREF(Py_None);
+  *result = Py_None;
+  return PYGEN_RETURN;
+}
 static inline int PyModule_AddObjectRef(PyObject *module, const char *name, PyObject *value) {
   Py_INCREF(value);
   return PyModule_AddObject(module, name, value);

@@ -10,24 +10,15 @@ void *take(size_t bytes) {
   return at;
 }
 
-uint8_t *buffer_extend(Buffer *b, size_t bytes) {
-  if (UNLIKELY(b->capacity - b->used < bytes)) {
-    size_t capacity = b->used + bytes;
-    if (capacity < b->used) die("out of memory");
-    capacity += capacity / 2 + 64;
-    uint8_t *at = realloc(b->at, capacity);
-    if (!at) at = realloc(b->at, capacity = b->used + bytes);
-    if (!at) die("out of memory");
-    b->at = at;
-    b->capacity = capacity;
-  }
-  uint8_t *at = b->at + b->used;
-  b->used += bytes;
-  return at;
-}
-
-void buffer_append(Buffer *b, const void *from, size_t bytes) {
-  if (bytes) memcpy(buffer_extend(b, bytes), from, bytes);
+void buffer_grow(Buffer *b, size_t bytes) {
+  size_t capacity = b->used + bytes;
+  if (capacity < b->used) die("out of memory");
+  capacity += capacity / 2 + 64;
+  uint8_t *at = realloc(b->at, capacity);
+  if (!at) at = realloc(b->at, capacity = b->used + bytes);
+  if (!at) die("out of memory");
+  b->at = at;
+  b->capacity = capacity;
 }
 
 void buffer_reset(Buffer *b) {

@@ -169,7 +169,7 @@ static int append_scalar(Builder *b, PyObject *value) {
   return 1;
 }
 
-int builder_append(Builder *b, PyObject *value) {
+int builder_append_any(Builder *b, PyObject *value) {
   int done;
   built_bytes += 8;
   if (value == Py_None) {
@@ -190,6 +190,19 @@ int builder_append(Builder *b, PyObject *value) {
 }
 
 /* ---- encoded values, as they are kept for states */
+static const uint8_t *append_encoded(Builder *b, const uint8_t *at);
+
+static const uint8_t *append_field(Builder *b, const uint8_t *at) {
+  if (b->type->nullable && !*at++) {
+    builder_append_null(b);
+    return at;
+  }
+  if (b->has_nulls || (b->type->quick != Q_INT64 && b->type->quick != Q_FLOAT64)) return append_encoded(b, at);
+  memcpy(buffer_extend(&b->data, 8), at, 8);
+  b->rows++;
+  return at + 8;
+}
+
 static const uint8_t *append_encoded(Builder *b, const uint8_t *at) {
   const Type *t = b->type;
   uint32_t count;
@@ -205,19 +218,11 @@ static const uint8_t *append_encoded(Builder *b, const uint8_t *at) {
       count = load32(at);
       at += 4;
       for (uint32_t i = 0; i < count; i++)
-        for (int c = 0; c < t->children; c++) {
-          Builder *child = &b->child[c];
-          if (child->type->nullable && !*at++) builder_append_null(child);
-          else at = append_encoded(child, at);
-        }
+        for (int c = 0; c < t->children; c++) at = append_field(&b->child[c], at);
       if (!end_offset(b, b->child[0].rows)) die("a state column is larger than 2 GiB");
       break;
     case T_STRUCT:
-      for (int c = 0; c < t->children; c++) {
-        Builder *child = &b->child[c];
-        if (child->type->nullable && !*at++) builder_append_null(child);
-        else at = append_encoded(child, at);
-      }
+      for (int c = 0; c < t->children; c++) at = append_field(&b->child[c], at);
       break;
     default:
       buffer_append(&b->data, at, t->width);

@@ -9,7 +9,7 @@
 PyObject *begin_bundle, *end_bundle;
 static void (*release_frame)(void *);
 
-static uint32_t count_slots(const Function *f) {
+uint32_t bundle_slots(const Function *f) {
   uint32_t n = 3 + 3; /* event times, row kinds, key index; timers */
   for (int i = 0; i < f->arguments; i++) n += (uint32_t)f->argument_types[i]->slots;
   for (int i = 0; i < f->keys; i++) n += (uint32_t)f->key_types[i]->slots;
@@ -36,8 +36,8 @@ static void load(Function *f, Slots *s) {
   if (needs_keys && current.rows && !current.key_index) die("the host's frame lacks the key index");
   for (int i = 0; i < f->states; i++) {
     State *state = f->state[i];
-    state_begin(state, current.keys);
     if (!state->by_call) column_load(&state->column, s, current.keys);
+    state_begin(state, current.keys);
   }
   if (f->mode != M_AGGREGATE) return;
   for (int i = 0; i < f->states; i++)
@@ -52,14 +52,14 @@ static void check_arguments(const Function *f) {
 
 static void put32(uint8_t *at, uint32_t v) { memcpy(at, &v, 4); }
 
-static void part(Buffer *parts, const Buffer *b) {
+static inline void part(Buffer *parts, const Buffer *b) {
   Part p = {b->at, b->used};
   buffer_append(parts, &p, sizeof p);
 }
 
-static void no_parts(Buffer *parts, int count) {
-  static const Buffer none = {0};
-  while (count--) part(parts, &none);
+static inline void no_parts(Buffer *parts, int count) {
+  size_t bytes = sizeof(Part) * (size_t)count;
+  zero_bytes(buffer_extend(parts, bytes), bytes);
 }
 
 static void state_parts(Function *f, Buffer *parts, int done) {
@@ -76,7 +76,7 @@ static void state_parts(Function *f, Buffer *parts, int done) {
     if (s->by_call) {
       if (done) state_finish_call(s);
     } else if (done && state_finish_column(s, &written[i])) {
-      builder_slots(&s->builder, parts);
+      state_slots(s, parts);
       part(parts, &written[i]);
     } else {
       no_parts(parts, s->type->slots + 1);
@@ -96,7 +96,7 @@ static Buffer *assemble(const Buffer *parts, uint32_t status, uint32_t rows) {
   if (total > INT32_MAX) die("the effects of a bundle are larger than 2 GiB");
   buffer_reset(&frame);
   uint8_t *at = buffer_extend(&frame, total);
-  memset(at, 0, start);
+  zero_bytes(at, start);
   put32(at, EFFECTS_MAGIC);
   put32(at + 4, count);
   put32(at + 8, status);
@@ -106,10 +106,10 @@ static Buffer *assemble(const Buffer *parts, uint32_t status, uint32_t rows) {
     if (!all[i].length) continue;
     put32(at + HEADER + 8u * i, (uint32_t)to);
     put32(at + HEADER + 8u * i + 4, (uint32_t)all[i].length);
-    memcpy(at + to, all[i].at, all[i].length);
+    copy_bytes(at + to, all[i].at, all[i].length);
     size_t end = to + all[i].length;
     to = padded(end);
-    memset(at + end, 0, to - end);
+    zero_bytes(at + end, to - end);
   }
   return &frame;
 }
@@ -153,7 +153,7 @@ static Buffer *advance(void) {
   buffer_reset(&current.sources);
   buffer_reset(&current.kinds);
   current.kinds_used = 0;
-  errors_reset();
+  if (errors.count) errors_reset();
   built_bytes = 0;
   current.running = 1;
   int more = loop_run();
@@ -190,7 +190,7 @@ Buffer *bundle_run(uint8_t *frame, uint32_t length, void (*release)(void *)) {
   current.processing_time = load64(frame + 32);
   current.row = current.key = 0;
   Slots s = {frame, length, load32(frame + 4), 0};
-  if (s.slots != count_slots(f) || HEADER + 8ull * s.slots > length) die("the host's frame has another number of slots than the function");
+  if (s.slots != f->slots || HEADER + 8ull * s.slots > length) die("the host's frame has another number of slots than the function");
   if (f->mode == M_AGGREGATE ? current.operation < 1 || current.operation > 4 : current.operation != 0)
     die("the host asked for an operation that the function's kind has not");
   load(f, &s);

@@ -16,12 +16,36 @@
 
 /* ---- buffers.c */
 typedef struct { uint8_t *at; size_t used, capacity; } Buffer;
-uint8_t *buffer_extend(Buffer *b, size_t bytes); /* room for `bytes` more, counted as used */
-void buffer_append(Buffer *b, const void *from, size_t bytes);
+void buffer_grow(Buffer *b, size_t bytes);
 void buffer_reset(Buffer *b); /* empties; gives memory back if it was much */
 void buffer_free(Buffer *b);
 void *take(size_t bytes); /* zeroed memory for good, or dies */
 _Noreturn void die(const char *what);
+
+/* A memcpy for what is short mostly: it is a call into another module in WebAssembly. */
+static inline void copy_bytes(void *to, const void *from, size_t bytes) {
+  uint8_t *t = to;
+  const uint8_t *f = from;
+  if (bytes > 64) { memcpy(to, from, bytes); return; }
+  for (; bytes >= 8; bytes -= 8, t += 8, f += 8) memcpy(t, f, 8);
+  if (bytes & 4) { memcpy(t, f, 4); t += 4; f += 4; }
+  if (bytes & 2) { memcpy(t, f, 2); t += 2; f += 2; }
+  if (bytes & 1) *t = *f;
+}
+static inline void zero_bytes(void *to, size_t bytes) {
+  uint8_t *t = to;
+  if (bytes > 512) { memset(to, 0, bytes); return; }
+  for (; bytes >= 32; bytes -= 32, t += 32) memset(t, 0, 32);
+  for (; bytes >= 8; bytes -= 8, t += 8) memset(t, 0, 8);
+  for (; bytes; bytes--) *t++ = 0;
+}
+static inline uint8_t *buffer_extend(Buffer *b, size_t bytes) { /* room for `bytes` more, counted as used */
+  if (UNLIKELY(b->capacity - b->used < bytes)) buffer_grow(b, bytes);
+  uint8_t *at = b->at + b->used;
+  b->used += bytes;
+  return at;
+}
+static inline void buffer_append(Buffer *b, const void *from, size_t bytes) { copy_bytes(buffer_extend(b, bytes), from, bytes); }
 
 static inline int bit_get(const uint8_t *bits, uint32_t i) { return bits[i >> 3] >> (i & 7) & 1; }
 static inline void bit_set(uint8_t *bits, uint32_t i, int on) {
@@ -35,8 +59,11 @@ static inline int64_t load64(const void *p) { int64_t v; memcpy(&v, p, 8); retur
 typedef enum {
   T_BOOL, T_INT, T_UINT, T_FLOAT, T_DECIMAL, T_UTF8, T_BINARY, T_DATE, T_TIME, T_TIMESTAMP, T_LIST, T_STRUCT, T_MAP
 } Code;
+/* What most columns are, and has a way of its own through the codec. */
+typedef enum { Q_NONE, Q_INT64, Q_FLOAT64, Q_UTF8 } Quick;
 typedef struct Type {
   Code code;
+  Quick quick;
   uint8_t nullable;
   uint8_t width;        /* bytes of a fixed-width value; 1 for bool as a single value */
   int precision, scale; /* decimal */
@@ -80,7 +107,8 @@ void struct_close(const Type *t, PyObject **fields);
 /* ---- row.c: the type Row */
 struct Column;
 PyObject *row_type(void);
-int is_row(PyObject *value);
+extern PyTypeObject *RowType;
+static inline int is_row(PyObject *value) { return Py_TYPE(value) == RowType; }
 PyObject *row_begin(const Type *t); /* to be filled by row_put */
 void row_put(PyObject *row, Py_ssize_t i, PyObject *value); /* steals */
 PyObject *row_field(PyObject *row, Py_ssize_t i);
@@ -88,7 +116,10 @@ Py_ssize_t row_size(PyObject *row);
 PyObject *row_shape(PyObject *row); /* borrowed; NULL = no names */
 long row_kind(PyObject *row);       /* -1 = not said */
 PyObject *row_view(const struct Column *c, uint32_t row); /* good until views_close */
-int views_close(void); /* the row is done; 0 = a view that was kept could not be filled */
+extern int open_views;
+int views_settle(void);
+/* The row is done; 0 = a view that was kept could not be filled. */
+static inline int views_close(void) { return !open_views || views_settle(); }
 PyObject *row_restore(PyObject *self, PyObject *const *a, Py_ssize_t n);
 PyObject *row_messages(PyObject *self, PyObject *callable);
 
@@ -105,8 +136,17 @@ typedef struct { const uint8_t *frame; uint32_t length, slots, next; } Slots;
 const uint8_t *slot_take(Slots *s, uint32_t *length);
 void column_init(Column *c, const Type *t);
 void column_load(Column *c, Slots *s, uint32_t rows);
-PyObject *column_get(const Column *c, uint32_t row);
+PyObject *column_get_any(const Column *c, uint32_t row);
 static inline int column_is_null(const Column *c, uint32_t row) { return c->validity && !bit_get(c->validity, row); }
+static inline PyObject *column_get(const Column *c, uint32_t row) {
+  double real;
+  if (c->validity) return column_get_any(c, row);
+  switch (c->type->quick) {
+    case Q_INT64: return PyLong_FromLongLong(load64(c->data + 8u * (size_t)row));
+    case Q_FLOAT64: memcpy(&real, c->data + 8u * (size_t)row, 8); return PyFloat_FromDouble(real);
+    default: return column_get_any(c, row);
+  }
+}
 void column_free(Column *c);
 
 /* ---- builders.c: writing */
@@ -120,7 +160,23 @@ typedef struct Builder {
 extern size_t built_bytes; /* counted up by all builders: when to answer `more` */
 void builder_init(Builder *b, const Type *t);
 void builder_reset(Builder *b);
-int builder_append(Builder *b, PyObject *value);
+int builder_append_any(Builder *b, PyObject *value);
+static inline int builder_append(Builder *b, PyObject *value) {
+  int64_t whole;
+  double real;
+  if (b->has_nulls) return builder_append_any(b, value);
+  if (b->type->quick == Q_INT64 && PyLong_CheckExact(value) && small_int(value, &whole)) {
+    memcpy(buffer_extend(&b->data, 8), &whole, 8);
+  } else if (b->type->quick == Q_FLOAT64 && PyFloat_CheckExact(value)) {
+    real = float_of(value);
+    memcpy(buffer_extend(&b->data, 8), &real, 8);
+  } else {
+    return builder_append_any(b, value);
+  }
+  built_bytes += 8;
+  b->rows++;
+  return 1;
+}
 void builder_append_null(Builder *b);  /* in a column that has none: a zero */
 void builder_truncate(Builder *b, uint32_t rows);
 void builder_append_value(Builder *b, const uint8_t *value, uint32_t length); /* encoded, not nullable at the top */
@@ -140,27 +196,35 @@ typedef struct State {
   PyObject *name;
   char *where;
   int by_call;
+  int flat; /* a column of fixed width: values are changed where they lie in the frame, there are no cells */
   uint32_t index; /* in `loaded.states` */
   Column column, sources;
-  Builder builder;
+  Builder builder; /* of a flat state its validity alone */
   Cell *cells;
+  uint8_t *values, *marks; /* of a flat state: PRESENT and WRITTEN of each key */
+  Buffer own;              /* values of a column that came without */
   uint32_t cells_capacity, keys;
 } State;
+typedef struct { Cell cell; uint64_t value[2]; uint8_t mark; } Saved;
 int state_setup(void);
 State *state_new(PyObject *name, PyObject *description, int by_call, uint32_t index);
-void state_begin(State *s, uint32_t keys);
-Cell *state_cell(State *s, uint32_t key);                          /* as it is now; NULL with an exception */
+void state_begin(State *s, uint32_t keys); /* when its column is loaded */
+void state_save(const State *s, uint32_t key, Saved *saved);
+void state_restore(State *s, uint32_t key, const Saved *saved);
 PyObject *state_value(State *s, uint32_t key);                     /* None = no value */
 int state_store(State *s, uint32_t key, PyObject *value);          /* with undo */
 int state_replace(State *s, uint32_t key, PyObject *value);        /* without: accumulators, whose last good value is the undo */
-int state_finish_column(State *s, Buffer *written);                /* 1 = something was written, and the builder is filled */
+int state_finish_column(State *s, Buffer *written);                /* 1 = something was written, for `state_slots` to tell */
+void state_slots(const State *s, Buffer *parts);
 void state_finish_call(State *s);
-void undo_mark(void); /* a row begins: what came before is kept */
+extern Buffer undo;
+static inline void undo_mark(void) { undo.used = 0; } /* a row begins: what came before is kept */
 void undo_back(void); /* the row failed: as it was at the mark */
 void arena_reset(void);
 
 /* ---- loops.c and bundle.c */
 typedef enum { M_SCALAR, M_FILTER, M_TABLE, M_PROCESS, M_REDUCE, M_AGGREGATE } Mode;
+typedef struct { PyObject *function, *self; } Call; /* a bound method in its halves, which spares making the arguments anew; or self is NULL */
 typedef struct {
   char *name;
   Mode mode;
@@ -177,7 +241,9 @@ typedef struct {
   Type *result;
   Builder output;
   char *where;
-  PyObject *call, *retract, *merge, *create, *get_value, *context;
+  Call call, retract, merge, get_value;
+  PyObject *create, *context;
+  uint32_t slots; /* of a bundle */
 } Function;
 
 typedef struct {
@@ -188,6 +254,7 @@ typedef struct {
   const uint8_t *event_times, *row_kinds, *key_index;
   int running;
   PyObject *iterator; /* of the row that is being expanded */
+  int generator;      /* it is one */
   Buffer sources, kinds;
   int kinds_used;
   PyObject **live;    /* accumulators as objects, a key each */
@@ -202,8 +269,12 @@ void row_failed(uint32_t row); /* takes the exception that is set */
 
 int loop_run(void); /* 0 done, 1 more */
 void loop_drop(void);
+int call_setup(PyObject *classes); /* the types of generators and of bound methods */
+int call_set(Call *call, PyObject *callable);
+void call_clear(Call *call);
 Buffer *bundle_run(uint8_t *frame, uint32_t length, void (*release)(void *));
 Buffer *bundle_resume(void);
+uint32_t bundle_slots(const Function *f);
 Function *function_at(uint32_t index);
 extern PyObject *format_traceback, *begin_bundle, *end_bundle;
 

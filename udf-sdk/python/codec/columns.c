@@ -122,7 +122,7 @@ static PyObject *struct_get(const Column *c, uint32_t row) {
   return made;
 }
 
-PyObject *column_get(const Column *c, uint32_t row) {
+PyObject *column_get_any(const Column *c, uint32_t row) {
   if (column_is_null(c, row)) { Py_INCREF(Py_None); return Py_None; }
   const Type *t = c->type;
   uint32_t from, to;

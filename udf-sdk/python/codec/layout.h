@@ -28,6 +28,9 @@ static inline void layout_decref(PyObject *o) {
 #define Py_XDECREF(o) do { PyObject *dropped_ = (PyObject *)(o); if (dropped_) layout_decref(dropped_); } while (0)
 #define Py_CLEAR(o) do { PyObject *held_ = (PyObject *)(o); (o) = NULL; if (held_) layout_decref(held_); } while (0)
 
+/* Types are static or on the heap, with the same head. */
+static inline unsigned long type_flags(PyTypeObject *t) { return AT(t, 84, unsigned long); }
+
 /* ob_size, then for tuples the hash and the items, for lists the pointer to the items. */
 static inline Py_ssize_t layout_size(PyObject *o) { return AT(o, 8, Py_ssize_t); }
 static inline PyObject *tuple_item(PyObject *o, Py_ssize_t i) { return (&AT(o, 16, PyObject *))[i]; }
@@ -76,7 +79,9 @@ static inline int layout_check(void) {
       && float_of(real) == 2.5 && small_int(big, &value) && value == -123456789012345 && !small_int(wide, &value)
       && small_int((PyObject *)&_Py_FalseStruct, &value) && value == 0 && small_int((PyObject *)&_Py_TrueStruct, &value) && value == 1
       && ascii_text(one, &at, &size) && size == 6 && memcmp(at, "layout", 6) == 0 && !ascii_text(other, &at, &size)
-      && ascii_text(made, &at, &size) && size == 6 && memcmp(at, "layout", 6) == 0 && list->ob_refcnt == 1 && Py_None->ob_refcnt >= IMMORTAL;
+      && ascii_text(made, &at, &size) && size == 6 && memcmp(at, "layout", 6) == 0 && list->ob_refcnt == 1 && Py_None->ob_refcnt >= IMMORTAL
+      && type_flags(Py_TYPE(one)) == PyType_GetFlags(Py_TYPE(one)) && type_flags(Py_TYPE(list)) == PyType_GetFlags(Py_TYPE(list))
+      && PyUnicode_Check(one) && !PyUnicode_Check(list) && PyList_Check(list) && PyTuple_Check(pair) && PyLong_Check(big) && !PyDict_Check(pair);
   Py_DECREF(pair);
   Py_DECREF(list);
   Py_DECREF(big);
@@ -87,12 +92,17 @@ static inline int layout_check(void) {
   return same;
 }
 #else
+static inline unsigned long type_flags(PyTypeObject *t) { return PyType_GetFlags(t); }
 static inline PyObject *tuple_item(PyObject *o, Py_ssize_t i) { return PyTuple_GetItem(o, i); }
 static inline PyObject *list_item(PyObject *o, Py_ssize_t i) { return PyList_GetItem(o, i); }
 static inline Py_ssize_t tuple_size(PyObject *o) { return PyTuple_Size(o); }
 static inline Py_ssize_t list_size(PyObject *o) { return PyList_Size(o); }
 static inline double float_of(PyObject *o) { return PyFloat_AsDouble(o); }
-static inline int small_int(PyObject *o, int64_t *value) { (void)o; (void)value; return 0; }
+static inline int small_int(PyObject *o, int64_t *value) {
+  int overflow;
+  *value = PyLong_AsLongLongAndOverflow(o, &overflow);
+  return !overflow;
+}
 static inline int ascii_text(PyObject *o, const char **at, Py_ssize_t *size) { (void)o; (void)at; (void)size; return 0; }
 static inline PyObject *ascii_new(const char *from, Py_ssize_t size) { return PyUnicode_FromStringAndSize(from, size); }
 static inline int layout_check(void) { return 1; }

@@ -70,51 +70,81 @@ void row_failed(uint32_t row) {
   errors.of_bundle++;
 }
 
+/* ---- calls */
+static PyObject *generator_type, *method_type, *n_func, *n_self;
+
+int call_setup(PyObject *classes) {
+  PyObject *types[] = {PyTuple_GetItem(classes, 5), PyTuple_GetItem(classes, 6)};
+  if (!types[0] || !types[1]) return 0;
+  Py_INCREF(types[0]);
+  Py_INCREF(types[1]);
+  generator_type = types[0];
+  method_type = types[1];
+  return (n_func = PyUnicode_FromString("__func__")) && (n_self = PyUnicode_FromString("__self__"));
+}
+
+int call_set(Call *call, PyObject *callable) {
+  if (!callable || callable == Py_None) return callable != NULL;
+  if ((PyObject *)Py_TYPE(callable) == method_type) {
+    call->function = PyObject_GetAttr(callable, n_func);
+    call->self = PyObject_GetAttr(callable, n_self);
+    return call->function && call->self;
+  }
+  Py_INCREF(callable);
+  call->function = callable;
+  return 1;
+}
+
+void call_clear(Call *call) {
+  Py_CLEAR(call->function);
+  Py_CLEAR(call->self);
+}
+
+/* Of `all` the first is spare, the others are the arguments. */
+static inline PyObject *vector_call(PyObject *function, PyObject **all, int end) {
+  return PyObject_Vectorcall(function, all + 1, (size_t)(end - 1) | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+}
+
+static PyObject *call_few(const Call *call, PyObject *a, PyObject *b) { /* b may be NULL */
+  PyObject *all[4] = {NULL};
+  int end = 1;
+  if (call->self) all[end++] = call->self;
+  all[end++] = a;
+  if (b) all[end++] = b;
+  return vector_call(call->function, all, end);
+}
+
+/* Calls `call(first?, *arguments, last?)`. */
+static PyObject *call_with_row(const Function *f, const Call *call, PyObject *first, PyObject *last, uint32_t row) {
+  PyObject *few[ARGUMENTS_ON_STACK + 4], **all = f->arguments > ARGUMENTS_ON_STACK ? take(sizeof(PyObject *) * ((size_t)f->arguments + 4)) : few;
+  int end = 1;
+  if (call->self) all[end++] = call->self;
+  if (first) all[end++] = first;
+  int owned = end, wanted = end + f->arguments;
+  for (int i = 0; i < f->arguments; i++) {
+    const Column *c = &f->columns[i];
+    int view = c->type->code == T_STRUCT && !column_is_null(c, row);
+    if (!(all[end] = view ? row_view(c, row) : column_get(c, row))) break;
+    end++;
+  }
+  PyObject *result = NULL;
+  if (end == wanted) {
+    if (last) all[end] = last;
+    result = vector_call(call->function, all, end + (last != NULL));
+  }
+  while (end > owned) Py_DECREF(all[--end]);
+  if (all != few) free(all);
+  return result;
+}
+
 /* ---- rows */
-static void enter_row(uint32_t row) {
+static inline void enter_row(uint32_t row) {
   current.row = row;
   if (current.key_index) {
     current.key = load32(current.key_index + 4u * row);
     if (UNLIKELY(current.key >= current.keys)) die("the host's key index is out of range");
   }
   undo_mark();
-}
-
-static PyObject *call(PyObject *callable, PyObject **arguments, int count) {
-  return PyObject_Vectorcall(callable, arguments, (size_t)count | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-}
-
-static PyObject *call_one(PyObject *callable, PyObject *argument) {
-  PyObject *arguments[2] = {NULL, argument};
-  return call(callable, arguments + 1, 1);
-}
-
-static PyObject *call_two(PyObject *callable, PyObject *a, PyObject *b) {
-  PyObject *arguments[3] = {NULL, a, b};
-  return call(callable, arguments + 1, 2);
-}
-
-/* Calls `callable(first?, *arguments, last?)`. */
-static PyObject *call_with_row(const Function *f, PyObject *callable, PyObject *first, PyObject *last, uint32_t row) {
-  PyObject *few[ARGUMENTS_ON_STACK + 3], **all = f->arguments > ARGUMENTS_ON_STACK ? take(sizeof(PyObject *) * ((size_t)f->arguments + 3)) : few;
-  int count = 1, owned;
-  if (first) all[count++] = first;
-  owned = count;
-  PyObject *result = NULL;
-  for (int i = 0; i < f->arguments; i++) {
-    const Column *c = &f->columns[i];
-    int view = c->type->code == T_STRUCT && !column_is_null(c, row);
-    if (!(all[count] = view ? row_view(c, row) : column_get(c, row))) break;
-    count++;
-  }
-  int end = count;
-  if (count - owned == f->arguments) {
-    if (last) all[count++] = last;
-    result = call(callable, all + 1, count - 1);
-  }
-  while (end > owned) Py_DECREF(all[--end]);
-  if (all != few) free(all);
-  return result;
 }
 
 static int null_in(const Function *f, uint32_t row) {
@@ -155,7 +185,7 @@ static void run_scalar(Function *f) {
   for (uint32_t row = 0; row < current.rows; row++) {
     enter_row(row);
     if (skips && null_in(f, row)) { builder_append_null(&f->output); continue; }
-    PyObject *result = call_with_row(f, f->call, NULL, NULL, row);
+    PyObject *result = call_with_row(f, &f->call, NULL, NULL, row);
     int ok = result && emit(f, result);
     Py_XDECREF(result);
     if (UNLIKELY(!done_with_row(ok))) {
@@ -168,8 +198,10 @@ static void run_scalar(Function *f) {
 
 /* ---- any number of rows out */
 static PyObject *begin_many(Function *f, uint32_t row) { /* an iterator, or NULL: none (without an exception) */
-  PyObject *result = call_with_row(f, f->call, NULL, f->context, row);
+  PyObject *result = call_with_row(f, &f->call, NULL, f->context, row);
   if (!result) return NULL;
+  current.generator = (PyObject *)Py_TYPE(result) == generator_type;
+  if (current.generator) return result;
   if (result == Py_None) { Py_DECREF(result); return NULL; }
   PyObject *iterator = NULL;
   if (PyUnicode_Check(result) || PyBytes_Check(result) || PyDict_Check(result) || is_row(result)) {
@@ -184,20 +216,38 @@ static PyObject *begin_many(Function *f, uint32_t row) { /* an iterator, or NULL
   return iterator;
 }
 
-static void row_kind_of(PyObject *value) {
-  /* A row whose kind the user set; others have that of their source. */
-  uint8_t kind = current.row_kinds ? current.row_kinds[current.row] : 0;
-  if (is_row(value) && row_kind(value) >= 0 && row_kind(value) != kind) {
-    kind = (uint8_t)row_kind(value);
-    current.kinds_used = 1;
-  }
-  buffer_append(&current.kinds, &kind, 1);
+static uint8_t source_kind(uint32_t row) { return current.row_kinds ? current.row_kinds[row] : 0; }
+
+/* From now on the rows have kinds of their own; those before have that of their source. */
+static void begin_kinds(void) {
+  current.kinds_used = 1;
+  uint32_t rows = (uint32_t)(current.sources.used / 4);
+  uint8_t *kinds = buffer_extend(&current.kinds, rows);
+  for (uint32_t i = 0; i < rows; i++) kinds[i] = source_kind(load32(current.sources.at + 4u * i));
+}
+
+/* Of a row that was emitted: where it comes from, and its kind, if the user set another than its source has. */
+static inline void note_source(PyObject *value) {
+  int own = is_row(value) && row_kind(value) >= 0 && row_kind(value) != source_kind(current.row);
+  if (UNLIKELY(own) && !current.kinds_used) begin_kinds();
+  if (UNLIKELY(current.kinds_used)) *buffer_extend(&current.kinds, 1) = own ? (uint8_t)row_kind(value) : source_kind(current.row);
+  memcpy(buffer_extend(&current.sources, 4), &current.row, 4);
 }
 
 static void take_back(Function *f, uint32_t rows) {
   builder_truncate(&f->output, rows);
   current.sources.used = 4u * rows;
-  current.kinds.used = rows;
+  if (current.kinds_used) current.kinds.used = rows;
+}
+
+/* The next row, or NULL: there are no more, or an exception is set. A generator need not raise StopIteration for us. */
+static PyObject *next_item(void) {
+  PyObject *item;
+  if (!current.generator) return PyIter_Next(current.iterator);
+  PySendResult sent = PyIter_Send(current.iterator, Py_None, &item);
+  if (sent == PYGEN_NEXT) return item;
+  if (sent == PYGEN_RETURN) Py_DECREF(item);
+  return NULL;
 }
 
 static int run_many(Function *f) { /* 1 = more */
@@ -210,12 +260,9 @@ static int run_many(Function *f) { /* 1 = more */
       current.iterator = begin_many(f, current.row);
     }
     PyObject *item;
-    while (current.iterator && (item = PyIter_Next(current.iterator))) {
+    while (current.iterator && (item = next_item())) {
       int ok = emit(f, item);
-      if (ok) {
-        buffer_append(&current.sources, &current.row, 4);
-        row_kind_of(item);
-      }
+      if (ok) note_source(item);
       Py_DECREF(item);
       if (!ok) break;
       if (UNLIKELY(built_bytes > OUTPUT_BYTES)) return 1;
@@ -251,7 +298,7 @@ static void run_reduce(Function *f) {
     if (value && !*live) *live = state_value(s, current.key);
     if (value && *live) {
       if (*live == Py_None) { result = value; Py_INCREF(result); }
-      else result = call_two(f->call, *live, value);
+      else result = call_few(&f->call, *live, value);
     }
     int ok = done_with_row(result && emit(f, result) && state_replace(s, current.key, result));
     if (!ok) {
@@ -275,16 +322,17 @@ static PyObject *accumulator(Function *f, uint32_t key) { /* borrowed, from `liv
   PyObject *created = PyObject_CallNoArgs(f->create);
   if (!created) return NULL;
   /* Stored and read back, so that it looks the same as one from an earlier bundle. */
-  Cell before = f->state[0]->cells[key];
+  Saved before;
+  state_save(f->state[0], key, &before);
   if (state_replace(f->state[0], key, created)) *live = state_value(f->state[0], key);
-  f->state[0]->cells[key] = before;
+  state_restore(f->state[0], key, &before);
   Py_DECREF(created);
   return *live;
 }
 
 static void run_fold(Function *f) {
   State *s = f->state[0];
-  PyObject *callable = current.operation == 1 ? f->call : current.operation == 2 ? f->retract : f->merge;
+  const Call *call = current.operation == 1 ? &f->call : current.operation == 2 ? &f->retract : &f->merge;
   for (uint32_t row = 0; row < current.rows; row++) {
     enter_row(row);
     PyObject *held = accumulator(f, current.key), *result = NULL;
@@ -292,11 +340,11 @@ static void run_fold(Function *f) {
       PyObject *other = column_get(&s->sources, row);
       if (other) {
         if (other == Py_None) { result = Py_None; Py_INCREF(result); }
-        else result = call_two(callable, held, other);
+        else result = call_few(call, held, other);
         Py_DECREF(other);
       }
     } else if (held) {
-      result = call_with_row(f, callable, held, NULL, row);
+      result = call_with_row(f, call, held, NULL, row);
     }
     int replaced = result && result != Py_None;
     int ok = done_with_row(result && state_replace(s, current.key, replaced ? result : held));
@@ -314,7 +362,7 @@ static void run_fold(Function *f) {
 static void run_results(Function *f) {
   for (uint32_t key = 0; key < current.keys; key++) {
     current.key = key;
-    PyObject *held = accumulator(f, key), *result = held ? call_one(f->get_value, held) : NULL;
+    PyObject *held = accumulator(f, key), *result = held ? call_few(&f->get_value, held, NULL) : NULL;
     if (!result || !emit(f, result)) {
       row_failed(key);
       hold_place(f, key);

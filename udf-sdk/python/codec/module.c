@@ -31,10 +31,10 @@ static PyObject *none(void) {
   return Py_None;
 }
 
-/* setup(classes, format_traceback) */
+/* setup((Decimal, date, time, datetime, utc, GeneratorType, MethodType), format_traceback) */
 static PyObject *f_setup(PyObject *self, PyObject *const *a, Py_ssize_t n) {
   (void)self;
-  if (!expect(n, 2) || !scalar_setup(a[0]) || !shape_setup()) return NULL;
+  if (!expect(n, 2) || !scalar_setup(a[0]) || !call_setup(a[0]) || !shape_setup()) return NULL;
   Py_INCREF(a[1]);
   format_traceback = a[1];
   return none();
@@ -111,9 +111,12 @@ static PyObject *f_finish(PyObject *self, PyObject *const *a, Py_ssize_t n) {
   if (a[5] != Py_None && !(f->key_row = type_build(a[5]))) return NULL;
   if (!(f->result = type_build(a[6]))) return NULL;
   builder_init(&f->output, f->result);
-  PyObject **calls[] = {&f->call, &f->retract, &f->merge, &f->create, &f->get_value};
-  for (int i = 0; i < 5; i++) keep(calls[i], PyTuple_GetItem(a[7], i));
+  Call *calls[] = {&f->call, &f->retract, &f->merge, NULL, &f->get_value};
+  for (int i = 0; i < 5; i++)
+    if (calls[i] && !call_set(calls[i], PyTuple_GetItem(a[7], i))) return NULL;
+  keep(&f->create, PyTuple_GetItem(a[7], 3));
   keep(&f->context, a[8]);
+  f->slots = bundle_slots(f);
   return PyErr_Occurred() ? NULL : none();
 }
 
@@ -126,8 +129,10 @@ static void drop(Function *f) {
   for (int i = 0; i < f->states; i++) Py_DECREF((PyObject *)f->state[i]);
   type_free(f->key_row);
   type_free(f->result);
-  PyObject *held[] = {f->call, f->retract, f->merge, f->create, f->get_value, f->context};
-  for (size_t i = 0; i < sizeof held / sizeof *held; i++) Py_XDECREF(held[i]);
+  Call *calls[] = {&f->call, &f->retract, &f->merge, &f->get_value};
+  for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) call_clear(calls[i]);
+  Py_XDECREF(f->create);
+  Py_XDECREF(f->context);
   void *owned[] = {f->columns, f->key_columns, f->argument_types, f->key_types, f->null_skips, f->state, f->name, f->where, f};
   for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) free(owned[i]);
 }

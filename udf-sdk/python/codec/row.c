@@ -7,31 +7,35 @@
 #include <stddef.h>
 
 #define VIEWS 8
+#define NAMES_COMPARED 8 /* then the dict is faster */
 
 typedef struct {
   PyVarObject head;
   PyObject *shape;       /* name -> index, or NULL */
+  PyObject *names;       /* those of `shape` in order and interned; or NULL, where only the dict knows them */
   long kind;             /* -1 = as its source */
   const Column *source;  /* of a view */
   uint32_t row;
   PyObject *value[];     /* NULL in a view: not made yet */
 } Row;
 
-static PyTypeObject *RowType;
+PyTypeObject *RowType;
 static PyObject *no_field; /* (row, name) -> message */
 
 static Py_ssize_t size_of(const Row *r) { return r->head.ob_size; }
 
-static Row *row_new(Py_ssize_t size, PyObject *shape) {
+static Row *row_new(Py_ssize_t size, PyObject *shape, PyObject *names) {
   Row *r = (Row *)PyType_GenericAlloc(RowType, size);
   if (!r) return NULL;
   r->shape = shape;
+  r->names = names;
   if (shape) Py_INCREF(shape);
+  if (names) Py_INCREF(names);
   r->kind = -1;
   return r;
 }
 
-static PyObject *made(Row *r, Py_ssize_t i) { /* borrowed */
+static inline PyObject *made(Row *r, Py_ssize_t i) { /* borrowed */
   if (!r->value[i]) r->value[i] = column_get(&r->source->child[i], r->row);
   return r->value[i];
 }
@@ -59,7 +63,8 @@ static void forget(Row *r) {
 
 /* ---- views */
 static Row *views[VIEWS];
-static int open_views, kept_views;
+int open_views;
+static int kept_views;
 
 PyObject *row_view(const Column *c, uint32_t row) {
   if (open_views == VIEWS) return column_get(c, row);
@@ -69,7 +74,7 @@ PyObject *row_view(const Column *c, uint32_t row) {
     r = NULL;
   }
   if (!r) {
-    r = row_new(c->type->children, c->type->shape);
+    r = row_new(c->type->children, c->type->shape, c->type->names);
     views[open_views] = r;
     if (!r) { kept_views = open_views; return NULL; }
     if (kept_views <= open_views) kept_views = open_views + 1;
@@ -82,7 +87,7 @@ PyObject *row_view(const Column *c, uint32_t row) {
   return (PyObject *)r;
 }
 
-int views_close(void) {
+int views_settle(void) {
   int ok = 1;
   while (open_views) {
     Row *r = views[--open_views];
@@ -99,8 +104,6 @@ int views_close(void) {
 }
 
 /* ---- for the codec */
-int is_row(PyObject *value) { return Py_TYPE(value) == RowType; }
-
 PyObject *row_field(PyObject *row, Py_ssize_t i) {
   PyObject *value = made((Row *)row, i);
   if (value) Py_INCREF(value);
@@ -111,7 +114,7 @@ Py_ssize_t row_size(PyObject *row) { return size_of((Row *)row); }
 PyObject *row_shape(PyObject *row) { return ((Row *)row)->shape; }
 long row_kind(PyObject *row) { return ((Row *)row)->kind; }
 
-PyObject *row_begin(const Type *t) { return (PyObject *)row_new(t->children, t->shape); }
+PyObject *row_begin(const Type *t) { return (PyObject *)row_new(t->children, t->shape, t->names); }
 void row_put(PyObject *row, Py_ssize_t i, PyObject *value) { ((Row *)row)->value[i] = value; }
 
 /* ---- for Python */
@@ -119,6 +122,7 @@ static void dealloc(PyObject *self) {
   PyTypeObject *type = Py_TYPE(self);
   forget((Row *)self);
   Py_XDECREF(((Row *)self)->shape);
+  Py_XDECREF(((Row *)self)->names);
   PyObject_Free(self);
   Py_DECREF(type);
 }
@@ -137,7 +141,7 @@ static int count_names(PyObject *shape) { /* in place: the values become indices
 
 static PyObject *new_named(PyObject *kwargs) {
   PyObject *shape = PyDict_Copy(kwargs), *name, *value;
-  Row *r = shape ? row_new(PyDict_Size(shape), shape) : NULL;
+  Row *r = shape ? row_new(PyDict_Size(shape), shape, NULL) : NULL;
   Py_XDECREF(shape);
   if (!r) return NULL;
   Py_ssize_t at = 0;
@@ -158,7 +162,7 @@ static PyObject *new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
     PyErr_SetString(PyExc_ValueError, "Row takes values or names with values, not both");
     return NULL;
   }
-  Row *r = row_new(size, NULL);
+  Row *r = row_new(size, NULL, NULL);
   for (Py_ssize_t i = 0; r && i < size; i++) {
     r->value[i] = PyTuple_GetItem(args, i);
     Py_INCREF(r->value[i]);
@@ -166,8 +170,11 @@ static PyObject *new(PyTypeObject *type, PyObject *args, PyObject *kwargs) {
   return (PyObject *)r;
 }
 
-/* The index of a name; -1 = there is none (or an exception is set). */
-static Py_ssize_t index_of(Row *r, PyObject *name) {
+/* The index of a name; -1 = there is none (or an exception is set). Names in a program are interned mostly. */
+static inline Py_ssize_t index_of(Row *r, PyObject *name) {
+  if (r->names)
+    for (Py_ssize_t i = 0; i < size_of(r) && i < NAMES_COMPARED; i++)
+      if (tuple_item(r->names, i) == name) return i;
   PyObject *index = r->shape ? PyDict_GetItemWithError(r->shape, name) : NULL;
   int64_t small;
   if (!index) return -1;
@@ -212,6 +219,8 @@ static int setattro(PyObject *self, PyObject *name, PyObject *value) {
 
 /* The place of a name or number; -1 with an exception. */
 static Py_ssize_t place(Row *r, PyObject *key) {
+  int64_t small;
+  if (PyLong_CheckExact(key) && small_int(key, &small) && small >= 0 && small < size_of(r)) return (Py_ssize_t)small;
   if (PyUnicode_Check(key)) {
     Py_ssize_t i = index_of(r, key);
     if (i < 0 && !PyErr_Occurred()) say_missing(r, key, PyExc_KeyError);
@@ -240,7 +249,7 @@ static PyObject *as_list(PyObject *self) {
 }
 
 static PyObject *subscript(PyObject *self, PyObject *key) {
-  if (!PyUnicode_Check(key) && !PyIndex_Check(key)) { /* a slice, or its error */
+  if (!PyLong_CheckExact(key) && !PyUnicode_Check(key) && !PyIndex_Check(key)) { /* a slice, or its error */
     PyObject *list = as_list(self), *part = list ? PyObject_GetItem(list, key) : NULL;
     Py_XDECREF(list);
     return part;
@@ -286,6 +295,7 @@ static int set_shape(PyObject *self, PyObject *shape, void *unused) {
   PyObject *old = r->shape;
   r->shape = shape == Py_None ? NULL : shape;
   if (r->shape) Py_INCREF(r->shape);
+  Py_CLEAR(r->names);
   Py_XDECREF(old);
   return 0;
 }
@@ -316,7 +326,7 @@ PyObject *row_restore(PyObject *self, PyObject *const *a, Py_ssize_t n) {
     PyErr_SetString(PyExc_TypeError, "restore wants a dict or None, and a list");
     return NULL;
   }
-  Row *r = row_new(PyList_Size(a[1]), a[0] == Py_None ? NULL : a[0]);
+  Row *r = row_new(PyList_Size(a[1]), a[0] == Py_None ? NULL : a[0], NULL);
   for (Py_ssize_t i = 0; r && i < size_of(r); i++) {
     r->value[i] = PyList_GetItem(a[1], i);
     Py_INCREF(r->value[i]);

@@ -4,7 +4,7 @@
 static PyObject *Decimal, *Date, *Time, *Datetime, *utc;
 static PyObject *n_year, *n_month, *n_day, *n_hour, *n_minute, *n_second, *n_microsecond, *n_tzinfo, *n_astimezone, *n_adjusted, *fixed_point;
 
-int scalar_setup(PyObject *classes) { /* (Decimal, date, time, datetime, utc) */
+int scalar_setup(PyObject *classes) { /* begins with Decimal, date, time, datetime, utc */
   PyObject **into[] = {&Decimal, &Date, &Time, &Datetime, &utc};
   for (int i = 0; i < 5; i++) {
     PyObject *one = PyTuple_GetItem(classes, i);

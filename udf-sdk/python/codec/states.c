@@ -35,27 +35,125 @@ void arena_reset(void) { /* keeps the first chunk */
 }
 
 /* ---- undo */
-typedef struct { State *state; uint32_t key; Cell cell; } Undo;
-static Buffer undo;
-
-void undo_mark(void) { undo.used = 0; }
+typedef struct { State *state; uint32_t key; Saved saved; } Undo;
+Buffer undo;
 
 void undo_back(void) {
   while (undo.used) {
     undo.used -= sizeof(Undo);
-    Undo u;
-    memcpy(&u, undo.at + undo.used, sizeof u);
-    u.state->cells[u.key] = u.cell;
+    const Undo *u = (const Undo *)(undo.at + undo.used);
+    state_restore(u->state, u->key, &u->saved);
   }
 }
 
 static void undo_note(State *s, uint32_t key) {
-  Undo u = {s, key, s->cells[key]};
-  buffer_append(&undo, &u, sizeof u);
+  Undo *u = (Undo *)buffer_extend(&undo, sizeof *u);
+  u->state = s;
+  u->key = key;
+  state_save(s, key, &u->saved);
+}
+
+/* ---- flat states */
+enum { PRESENT = 1, WRITTEN = 2 };
+
+static void flat_begin(State *s, uint32_t keys) {
+  const Column *c = &s->column;
+  if (s->cells_capacity < keys) {
+    free(s->marks);
+    s->cells_capacity = keys + keys / 2;
+    s->marks = take(s->cells_capacity);
+  }
+  if (keys && c->data) {
+    s->values = (uint8_t *)c->data; /* the frame is ours until the bundle ends */
+    if (c->validity) for (uint32_t k = 0; k < keys; k++) s->marks[k] = (uint8_t)bit_get(c->validity, k);
+    else memset(s->marks, PRESENT, keys);
+    return;
+  }
+  buffer_reset(&s->own);
+  s->values = buffer_extend(&s->own, (size_t)keys * s->type->width);
+  memset(s->values, 0, s->own.used);
+  memset(s->marks, 0, keys);
+}
+
+static PyObject *flat_value(const State *s, uint32_t key) {
+  double real;
+  if (!(s->marks[key] & PRESENT)) { Py_INCREF(Py_None); return Py_None; }
+  const uint8_t *at = s->values + (size_t)key * s->type->width;
+  if (s->type->quick == Q_INT64) return PyLong_FromLongLong(load64(at));
+  if (s->type->quick != Q_FLOAT64) return scalar_read(s->type, at);
+  memcpy(&real, at, 8);
+  return PyFloat_FromDouble(real);
+}
+
+/* The bytes of a value; 0 = an exception. */
+static int flat_encode(State *s, PyObject *value, uint64_t *bytes) {
+  int64_t whole;
+  double real;
+  if (s->type->quick == Q_INT64 && PyLong_CheckExact(value) && small_int(value, &whole)) {
+    memcpy(bytes, &whole, 8);
+    return 1;
+  }
+  if (s->type->quick == Q_FLOAT64 && PyFloat_CheckExact(value)) {
+    real = float_of(value);
+    memcpy(bytes, &real, 8);
+    return 1;
+  }
+  path_where = s->where;
+  path_depth = 0;
+  int done = scalar_write(s->type, value, (uint8_t *)bytes);
+  return done == 2 ? out_of_range(s->type, value) : done; /* 2 = null, which a state's value is not */
+}
+
+static int flat_put(State *s, uint32_t key, PyObject *value, int with_undo) {
+  uint64_t bytes[2];
+  if (value != Py_None && !flat_encode(s, value, bytes)) return 0;
+  if (with_undo) undo_note(s, key);
+  if (value != Py_None) copy_bytes(s->values + (size_t)key * s->type->width, bytes, s->type->width);
+  s->marks[key] = value == Py_None ? WRITTEN : WRITTEN | PRESENT;
+  return 1;
+}
+
+/* Keys that were not written, or cleared, are null, and zero like all nulls. */
+static int flat_finish(State *s, Buffer *written) {
+  uint32_t first = 0, nulls = 0;
+  while (first < s->keys && !(s->marks[first] & WRITTEN)) first++;
+  if (first == s->keys) return 0;
+  Buffer *valid = &s->builder.validity;
+  size_t bytes = (s->keys + 7) / 8;
+  written->used = valid->used = 0;
+  uint8_t *w = buffer_extend(written, bytes), *v = buffer_extend(valid, bytes);
+  for (uint32_t k = 0; k < s->keys; k += 8) {
+    uint8_t these_written = 0, these_valid = 0;
+    for (uint32_t i = 0; i < 8 && k + i < s->keys; i++) {
+      uint8_t mark = s->marks[k + i];
+      these_written |= (uint8_t)((mark >> 1) << i);
+      if (mark == (PRESENT | WRITTEN)) { these_valid |= (uint8_t)(1 << i); continue; }
+      nulls++;
+      memset(s->values + (size_t)(k + i) * s->type->width, 0, s->type->width);
+    }
+    w[k / 8] = these_written;
+    v[k / 8] = these_valid;
+  }
+  if (!nulls) valid->used = 0;
+  return 1;
 }
 
 /* ---- cells */
+void state_save(const State *s, uint32_t key, Saved *saved) {
+  if (!s->flat) { saved->cell = s->cells[key]; return; }
+  copy_bytes(saved->value, s->values + (size_t)key * s->type->width, s->type->width);
+  saved->mark = s->marks[key];
+}
+
+void state_restore(State *s, uint32_t key, const Saved *saved) {
+  if (!s->flat) { s->cells[key] = saved->cell; return; }
+  copy_bytes(s->values + (size_t)key * s->type->width, saved->value, s->type->width);
+  s->marks[key] = saved->mark;
+}
+
 void state_begin(State *s, uint32_t keys) {
+  s->keys = keys;
+  if (s->flat) { flat_begin(s, keys); return; }
   if (s->cells_capacity < keys) {
     free(s->cells);
     s->cells_capacity = keys + keys / 2;
@@ -63,12 +161,11 @@ void state_begin(State *s, uint32_t keys) {
   } else if (keys) {
     memset(s->cells, 0, sizeof(Cell) * keys);
   }
-  s->keys = keys;
 }
 
 static void learn(State *s, uint32_t key, const uint8_t *at, uint32_t length, int present) {
   uint8_t *kept = present ? arena_take(length) : NULL;
-  if (length && present) memcpy(kept, at, length);
+  if (present) copy_bytes(kept, at, length);
   s->cells[key] = (Cell){kept, length, 0, 1, (uint8_t)present, 0};
 }
 
@@ -97,6 +194,7 @@ static void fetch(State *s, uint32_t key) { /* this key, and those after it that
 }
 
 PyObject *state_value(State *s, uint32_t key) {
+  if (s->flat) return flat_value(s, key);
   Cell *c = &s->cells[key];
   if (!c->known) {
     if (!s->by_call) return column_get(&s->column, key);
@@ -109,6 +207,12 @@ PyObject *state_value(State *s, uint32_t key) {
 
 static Buffer scratch;
 
+static int wrong_value(State *s, PyObject *value) {
+  path_where = s->where;
+  path_depth = 0;
+  return wrong(s->type, value);
+}
+
 static int encode(State *s, PyObject *value) {
   path_where = s->where;
   path_depth = 0;
@@ -117,6 +221,7 @@ static int encode(State *s, PyObject *value) {
 }
 
 int state_store(State *s, uint32_t key, PyObject *value) {
+  if (s->flat) return flat_put(s, key, value, 1);
   if (value == Py_None) {
     undo_note(s, key);
     s->cells[key] = (Cell){NULL, 0, 0, 1, 0, 1};
@@ -125,12 +230,13 @@ int state_store(State *s, uint32_t key, PyObject *value) {
   if (!encode(s, value)) return 0;
   undo_note(s, key);
   uint8_t *at = arena_take(scratch.used);
-  if (scratch.used) memcpy(at, scratch.at, scratch.used);
+  copy_bytes(at, scratch.at, scratch.used);
   s->cells[key] = (Cell){at, (uint32_t)scratch.used, 0, 1, 1, 1};
   return 1;
 }
 
 int state_replace(State *s, uint32_t key, PyObject *value) {
+  if (s->flat) return value == Py_None ? wrong_value(s, value) : flat_put(s, key, value, 0);
   Cell *c = &s->cells[key];
   if (!encode(s, value)) return 0;
   uint32_t length = (uint32_t)scratch.used;
@@ -138,13 +244,21 @@ int state_replace(State *s, uint32_t key, PyObject *value) {
     uint32_t capacity = c->written ? length + length / 2 : length;
     *c = (Cell){arena_take(capacity), length, capacity, 1, 1, 1};
   }
-  if (length) memcpy((uint8_t *)c->at, scratch.at, length);
+  copy_bytes((uint8_t *)c->at, scratch.at, length);
   c->length = length;
   return 1;
 }
 
 /* ---- the end of a bundle */
+void state_slots(const State *s, Buffer *parts) {
+  if (!s->flat) { builder_slots(&s->builder, parts); return; }
+  Part valid = {s->builder.validity.at, s->builder.validity.used}, values = {s->values, (size_t)s->keys * s->type->width};
+  buffer_append(parts, &valid, sizeof valid);
+  buffer_append(parts, &values, sizeof values);
+}
+
 int state_finish_column(State *s, Buffer *written) {
+  if (s->flat) return flat_finish(s, written);
   uint32_t first = 0;
   while (first < s->keys && !s->cells[first].written) first++;
   if (first == s->keys) return 0;
@@ -213,6 +327,8 @@ static void dealloc(PyObject *self) {
   Py_XDECREF(s->name);
   free(s->where);
   free(s->cells);
+  free(s->marks);
+  buffer_free(&s->own);
   PyObject_Free(self);
   Py_DECREF(class);
 }
@@ -249,6 +365,7 @@ State *state_new(PyObject *name, PyObject *description, int by_call, uint32_t in
   s->type = type;
   s->by_call = by_call;
   s->index = index;
+  s->flat = !by_call && type_is_fixed(type);
   type->nullable = 1; /* as a column; alone it is encoded without */
   column_init(&s->column, type);
   column_init(&s->sources, type);

@@ -20,16 +20,30 @@ static int own_slots(Code code) {
   }
 }
 
+/* As the names of attributes in a program are: then the same name is the same object. */
+static PyObject *interned(PyObject *names) {
+  Py_ssize_t size = PyTuple_Size(names);
+  PyObject *made = PyTuple_New(size);
+  for (Py_ssize_t i = 0; made && i < size; i++) {
+    PyObject *name = PyTuple_GetItem(names, i);
+    Py_INCREF(name);
+    PyUnicode_InternInPlace(&name);
+    PyTuple_SetItem(made, i, name);
+  }
+  return made;
+}
+
 static int of_code(Type *t, char code, PyObject *d) {
   int a = small(d, 2), b = small(d, 3);
   PyObject *extra = PyTuple_GetItem(d, 4), *names = PyTuple_GetItem(d, 5);
   t->width = 8;
+  t->quick = Q_NONE;
   switch (code) {
     case 'b': t->code = T_BOOL; t->width = 1; return 1;
-    case 'i': t->code = b ? T_INT : T_UINT; t->width = (uint8_t)a; return 1;
-    case 'f': t->code = T_FLOAT; t->width = (uint8_t)a; return 1;
+    case 'i': t->code = b ? T_INT : T_UINT; t->width = (uint8_t)a; if (a == 8 && b) t->quick = Q_INT64; return 1;
+    case 'f': t->code = T_FLOAT; t->width = (uint8_t)a; if (a == 8) t->quick = Q_FLOAT64; return 1;
     case 'd': t->code = T_DECIMAL; t->width = 16; t->precision = a; t->scale = b; return 1;
-    case 'u': t->code = T_UTF8; return 1;
+    case 'u': t->code = T_UTF8; t->quick = Q_UTF8; return 1;
     case 'y': t->code = T_BINARY; return 1;
     case 'D': t->code = T_DATE; t->width = 4; return 1;
     case 't': t->code = T_TIME; return 1;
@@ -39,7 +53,7 @@ static int of_code(Type *t, char code, PyObject *d) {
       if (extra != Py_None) { t->zone = extra; Py_INCREF(extra); }
       return 1;
     case 'l': t->code = T_LIST; return 1;
-    case 's': t->code = T_STRUCT; t->names = names; t->shape = extra; Py_INCREF(names); Py_INCREF(extra); return 1;
+    case 's': t->code = T_STRUCT; t->names = interned(names); t->shape = extra; Py_INCREF(extra); return t->names != NULL;
     case 'm': t->code = T_MAP; return 1;
   }
   PyErr_Format(PyExc_ValueError, "the codec knows no type %c", code);

@@ -5,6 +5,19 @@
 #define FIELDS_ON_STACK 48
 
 static int write_any(const Type *t, PyObject *value, Buffer *to) {
+  int64_t whole;
+  double real;
+  if (t->quick == Q_INT64 && PyLong_CheckExact(value) && small_int(value, &whole)) {
+    if (t->nullable) *buffer_extend(to, 1) = 1;
+    memcpy(buffer_extend(to, 8), &whole, 8);
+    return 1;
+  }
+  if (t->quick == Q_FLOAT64 && PyFloat_CheckExact(value)) {
+    real = float_of(value);
+    if (t->nullable) *buffer_extend(to, 1) = 1;
+    memcpy(buffer_extend(to, 8), &real, 8);
+    return 1;
+  }
   if (t->nullable) {
     *buffer_extend(to, 1) = value != Py_None;
     if (value == Py_None) return 1;
@@ -67,7 +80,23 @@ static int write_map(const Type *t, PyObject *value, Buffer *to) {
   return ok;
 }
 
+/* A Row of the very type, which accumulators are: no list of its fields is made. */
+static int write_row(const Type *t, PyObject *row, Buffer *to) {
+  Step *step = &path[path_depth++];
+  *step = (Step){t->names, NULL, 0};
+  int ok = 1;
+  for (int i = 0; ok && i < t->children; i++) {
+    step->index = i;
+    PyObject *field = row_field(row, i); /* held: the value's own methods may change the row */
+    ok = field && write_any(t->child[i], field, to);
+    Py_XDECREF(field);
+  }
+  path_depth--;
+  return ok;
+}
+
 static int write_struct(const Type *t, PyObject *value, Buffer *to) {
+  if (is_row(value) && row_shape(value) == t->shape && row_size(value) == t->children) return write_row(t, value, to);
   PyObject *few[FIELDS_ON_STACK], **fields = t->children > FIELDS_ON_STACK ? take(sizeof(PyObject *) * (size_t)t->children) : few;
   int ok = struct_open(t, value, fields);
   if (ok) {

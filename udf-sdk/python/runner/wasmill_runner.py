@@ -4,6 +4,7 @@ import datetime
 import decimal
 import gc
 import random
+import types
 
 import _wasmill_codec as codec
 import wasmill_output
@@ -149,7 +150,10 @@ class Control(exports.Control):
 
 
 codec.setup(
-    (decimal.Decimal, datetime.date, datetime.time, datetime.datetime, datetime.timezone.utc), wasmill_problems.traceback_text
+    (
+        decimal.Decimal, datetime.date, datetime.time, datetime.datetime, datetime.timezone.utc, types.GeneratorType, types.MethodType,
+    ),
+    wasmill_problems.traceback_text,
 )
 wasmill_zones.install()
 # What the snapshot holds stays for good: collections in an instance need not walk it, and do not touch its memory.

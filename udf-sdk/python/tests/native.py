@@ -3,6 +3,7 @@
 import datetime
 import decimal
 import traceback
+import types
 
 import _wasmill_codec as raw
 import frames
@@ -13,7 +14,9 @@ from wasmill.notation import DataType, parse
 def set_up():
     """Once in a process."""
     raw.setup(
-        (decimal.Decimal, datetime.date, datetime.time, datetime.datetime, datetime.timezone.utc),
+        (
+            decimal.Decimal, datetime.date, datetime.time, datetime.datetime, datetime.timezone.utc, types.GeneratorType, types.MethodType,
+        ),
         lambda e: "".join(traceback.format_exception(type(e), e, e.__traceback__)),
     )
     return Codec
