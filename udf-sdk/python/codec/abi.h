@@ -41,6 +41,7 @@ typedef struct {
 #define PyModule_Create(def) PyModule_Create2(def, PYTHON_API_VERSION)
 #define METH_NOARGS 0x0004
 #define METH_O 0x0008
+#define METH_KEYWORDS 0x0002
 #define METH_FASTCALL 0x0080
 #define Py_mp_ass_subscript 3
 #define Py_mp_length 4
@@ -96,6 +97,9 @@ extern PyObject *PyModule_Create2(PyModuleDef *, int);
 extern int PyModule_AddObjectRef(PyObject *, const char *, PyObject *);
 extern PyObject *PyType_FromSpec(PyType_Spec *);
 extern PyObject *PyType_GenericAlloc(PyTypeObject *, Py_ssize_t);
+extern PyObject *PyCMethod_New(PyMethodDef *, PyObject *, PyObject *, PyTypeObject *);
+extern int PyObject_GC_IsTracked(PyObject *);
+extern double PyOS_string_to_double(const char *, char **, PyObject *);
 extern int PyObject_IsTrue(PyObject *);
 extern PyObject *PyObject_Repr(PyObject *);
 extern PyObject *PyObject_Str(PyObject *);

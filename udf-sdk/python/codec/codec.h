@@ -136,6 +136,7 @@ typedef struct { const uint8_t *frame; uint32_t length, slots, next; } Slots;
 const uint8_t *slot_take(Slots *s, uint32_t *length);
 void column_init(Column *c, const Type *t);
 void column_load(Column *c, Slots *s, uint32_t rows);
+int all_ascii(const uint8_t *at, uint32_t length);
 PyObject *column_get_any(const Column *c, uint32_t row);
 static inline int column_is_null(const Column *c, uint32_t row) { return c->validity && !bit_get(c->validity, row); }
 static inline PyObject *column_get(const Column *c, uint32_t row) {
@@ -277,6 +278,9 @@ Buffer *bundle_resume(void);
 uint32_t bundle_slots(const Function *f);
 Function *function_at(uint32_t index);
 extern PyObject *format_traceback, *begin_bundle, *end_bundle;
+
+/* ---- json.c */
+PyObject *json_loads(PyObject *self, PyObject *const *a, Py_ssize_t n);
 
 /* ---- the host: hostcalls.c */
 void host_panicked(const char *message);

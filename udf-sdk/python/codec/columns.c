@@ -38,7 +38,7 @@ static uint32_t last_offset(const Column *c) {
   return (uint32_t)end;
 }
 
-static int all_ascii(const uint8_t *at, uint32_t length) {
+int all_ascii(const uint8_t *at, uint32_t length) {
   uint64_t bits = 0;
   uint32_t i = 0;
   for (; i + 64 <= length; i += 64) { /* in blocks: the host's deadline is checked on every turn of a loop */

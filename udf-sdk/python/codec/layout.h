@@ -65,6 +65,46 @@ static inline PyObject *ascii_new(const char *from, Py_ssize_t size) {
   return made;
 }
 
+static inline void list_put(PyObject *o, Py_ssize_t i, PyObject *value) { AT(o, 12, PyObject **)[i] = value; } /* steals; of a new list */
+
+/* Dicts whose keys are all text: a table of keys and values in order, behind the head of its keys and an index whose size the head tells.
+ * A copy of a dict of None can be filled there, which is several times faster than putting in key by key. */
+#define DICTS_CAN_BE_FILLED 1
+static inline PyObject **dict_table(PyObject *o) {
+  char *keys = AT(o, 24, char *);
+  return (PyObject **)(keys + 20 + (1u << AT(keys, 5, uint8_t)));
+}
+static inline int dict_fits(PyObject *o, PyObject **pairs, Py_ssize_t count) {
+  char *keys = AT(o, 24, char *);
+  if (AT(o, 8, Py_ssize_t) != count || AT(o, 28, void *) || AT(keys, 6, uint8_t) != 1 || AT(keys, 16, Py_ssize_t) != count) return 0;
+  for (Py_ssize_t i = 0; i < count; i++)
+    if (dict_table(o)[2 * i] != pairs[2 * i] || dict_table(o)[2 * i + 1] != Py_None) return 0;
+  return 1;
+}
+static inline void dict_fill(PyObject *o, PyObject **pairs, Py_ssize_t count) { /* steals the values */
+  PyObject **table = dict_table(o);
+  for (Py_ssize_t i = 0; i < count; i++) table[2 * i + 1] = pairs[2 * i + 1];
+}
+/* Of a dict of None, its copy, and the copy filled. */
+static inline int dict_check(void) {
+  PyObject *pairs[4] = {
+    PyUnicode_FromString("layout"), PyLong_FromLongLong(1ll << 40), PyUnicode_FromString("check"), PyFloat_FromDouble(1.5),
+  };
+  PyObject *pattern = PyDict_New();
+  int same = pattern && pairs[0] && pairs[1] && pairs[2] && pairs[3];
+  for (int i = 0; same && i < 2; i++) same = PyDict_SetItem(pattern, pairs[2 * i], Py_None) == 0;
+  PyObject *copy = same ? PyDict_Copy(pattern) : NULL;
+  same = copy && dict_fits(pattern, pairs, 2) && dict_fits(copy, pairs, 2) && PyObject_GC_IsTracked(copy);
+  for (int i = 0; same && i < 2; i++) Py_INCREF(pairs[2 * i + 1]);
+  if (same) dict_fill(copy, pairs, 2);
+  for (int i = 0; same && i < 2; i++)
+    same = PyDict_GetItemWithError(copy, pairs[2 * i]) == pairs[2 * i + 1] && PyDict_GetItemWithError(pattern, pairs[2 * i]) == Py_None;
+  for (int i = 0; i < 4; i++) Py_XDECREF(pairs[i]);
+  Py_XDECREF(pattern);
+  Py_XDECREF(copy);
+  return same;
+}
+
 static inline int layout_check(void) {
   PyObject *one = PyUnicode_FromString("layout"), *pair = PyTuple_New(2), *list = PyList_New(1);
   PyObject *big = PyLong_FromLongLong(-123456789012345), *wide = PyLong_FromLongLong(INT64_MIN), *real = PyFloat_FromDouble(2.5);
@@ -81,7 +121,7 @@ static inline int layout_check(void) {
       && ascii_text(one, &at, &size) && size == 6 && memcmp(at, "layout", 6) == 0 && !ascii_text(other, &at, &size)
       && ascii_text(made, &at, &size) && size == 6 && memcmp(at, "layout", 6) == 0 && list->ob_refcnt == 1 && Py_None->ob_refcnt >= IMMORTAL
       && type_flags(Py_TYPE(one)) == PyType_GetFlags(Py_TYPE(one)) && type_flags(Py_TYPE(list)) == PyType_GetFlags(Py_TYPE(list))
-      && PyUnicode_Check(one) && !PyUnicode_Check(list) && PyList_Check(list) && PyTuple_Check(pair) && PyLong_Check(big) && !PyDict_Check(pair);
+      && PyUnicode_Check(one) && !PyUnicode_Check(list) && PyList_Check(list) && PyTuple_Check(pair) && PyLong_Check(big) && !PyDict_Check(pair) && dict_check();
   Py_DECREF(pair);
   Py_DECREF(list);
   Py_DECREF(big);
@@ -105,5 +145,9 @@ static inline int small_int(PyObject *o, int64_t *value) {
 }
 static inline int ascii_text(PyObject *o, const char **at, Py_ssize_t *size) { (void)o; (void)at; (void)size; return 0; }
 static inline PyObject *ascii_new(const char *from, Py_ssize_t size) { return PyUnicode_FromStringAndSize(from, size); }
+static inline void list_put(PyObject *o, Py_ssize_t i, PyObject *value) { PyList_SetItem(o, i, value); }
+#define DICTS_CAN_BE_FILLED 0
+static inline int dict_fits(PyObject *o, PyObject **pairs, Py_ssize_t count) { (void)o; (void)pairs; (void)count; return 0; }
+static inline void dict_fill(PyObject *o, PyObject **pairs, Py_ssize_t count) { (void)o; (void)pairs; (void)count; }
 static inline int layout_check(void) { return 1; }
 #endif

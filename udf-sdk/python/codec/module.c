@@ -319,6 +319,7 @@ static PyMethodDef methods[] = {
   {"watermark", f_watermark, METH_NOARGS, NULL},
   {"processing_time", f_processing_time, METH_NOARGS, NULL},
   {"restore", FAST(row_restore)},
+  {"json_loads", FAST(json_loads)},
   {"row_messages", row_messages, METH_O, NULL},
   NATIVE_METHODS
   {NULL, NULL, 0, NULL},

@@ -8,7 +8,7 @@ __future__ _strptime abc argparse array ast asyncio base64 binascii bisect built
 configparser contextlib contextvars copy copyreg csv dataclasses datetime decimal difflib dis email email.message email.parser email.utils
 encodings.ascii encodings.base64_codec encodings.cp437 encodings.cp1250 encodings.cp1251 encodings.cp1252 encodings.hex_codec encodings.iso8859_1
 encodings.iso8859_15 encodings.iso8859_2 encodings.raw_unicode_escape encodings.unicode_escape encodings.utf_7 encodings.utf_16_be encodings.utf_16_le
-encodings.idna encodings.latin_1 encodings.punycode encodings.utf_16 encodings.utf_32 encodings.utf_8
+encodings.idna encodings.latin_1 encodings.punycode encodings.utf_16 encodings.utf_32 encodings.utf_32_be encodings.utf_32_le encodings.utf_8
 encodings.utf_8_sig enum errno fnmatch fractions functools gc getpass gettext glob graphlib gzip hashlib heapq hmac html html.entities html.parser
 http http.client importlib.abc importlib.machinery importlib.metadata importlib.resources importlib.util inspect io ipaddress
 itertools json

@@ -7,6 +7,7 @@ import random
 import types
 
 import _wasmill_codec as codec
+import wasmill_json
 import wasmill_output
 import wasmill_preload  # noqa: F401  only what is imported now exists at run time
 import wasmill_problems
@@ -156,6 +157,7 @@ codec.setup(
     wasmill_problems.traceback_text,
 )
 wasmill_zones.install()
+wasmill_json.install()
 # What the snapshot holds stays for good: collections in an instance need not walk it, and do not touch its memory.
 gc.collect()
 gc.freeze()
