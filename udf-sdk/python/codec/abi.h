@@ -49,6 +49,7 @@ typedef struct {
 #define Py_tp_dealloc 52
 #define Py_tp_getattro 58
 #define Py_tp_iter 62
+#define Py_tp_iternext 63
 #define Py_tp_methods 64
 #define Py_tp_new 65
 #define Py_tp_setattro 69
@@ -96,6 +97,7 @@ extern void Py_DecRef(PyObject *);
 extern PyObject *PyModule_Create2(PyModuleDef *, int);
 extern int PyModule_AddObjectRef(PyObject *, const char *, PyObject *);
 extern PyObject *PyType_FromSpec(PyType_Spec *);
+extern PyVarObject *PyObject_InitVar(PyVarObject *, PyTypeObject *, Py_ssize_t);
 extern PyObject *PyType_GenericAlloc(PyTypeObject *, Py_ssize_t);
 extern PyObject *PyCMethod_New(PyMethodDef *, PyObject *, PyObject *, PyTypeObject *);
 extern int PyObject_GC_IsTracked(PyObject *);

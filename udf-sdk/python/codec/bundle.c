@@ -195,6 +195,7 @@ Buffer *bundle_run(uint8_t *frame, uint32_t length, void (*release)(void *)) {
     die("the host asked for an operation that the function's kind has not");
   load(f, &s);
   check_arguments(f);
+  loop_begin();
   errors.of_bundle = 0;
   undo_mark();
   if (begin_bundle) {

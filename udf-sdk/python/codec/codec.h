@@ -120,6 +120,8 @@ extern int open_views;
 int views_settle(void);
 /* The row is done; 0 = a view that was kept could not be filled. */
 static inline int views_close(void) { return !open_views || views_settle(); }
+PyObject *row_turn(const struct Column *c, uint32_t row); /* a view for a caller that still holds that of the row before */
+int row_turn_end(int holders);                            /* its row is done, and so many references are not the user's */
 PyObject *row_restore(PyObject *self, PyObject *const *a, Py_ssize_t n);
 PyObject *row_messages(PyObject *self, PyObject *callable);
 
@@ -223,7 +225,7 @@ static inline void undo_mark(void) { undo.used = 0; } /* a row begins: what came
 void undo_back(void); /* the row failed: as it was at the mark */
 void arena_reset(void);
 
-/* ---- loops.c and bundle.c */
+/* ---- loops.c, driven.c and bundle.c */
 typedef enum { M_SCALAR, M_FILTER, M_TABLE, M_PROCESS, M_REDUCE, M_AGGREGATE } Mode;
 typedef struct { PyObject *function, *self; } Call; /* a bound method in its halves, which spares making the arguments anew; or self is NULL */
 typedef struct {
@@ -243,7 +245,8 @@ typedef struct {
   Builder output;
   char *where;
   Call call, retract, merge, get_value;
-  PyObject *create, *context;
+  PyObject *create, *context, *drive;
+  PyObject *callable, *retract_callable; /* those of `call` and `retract`, whole */
   uint32_t slots; /* of a bundle */
 } Function;
 
@@ -256,6 +259,9 @@ typedef struct {
   int running;
   PyObject *iterator; /* of the row that is being expanded */
   int generator;      /* it is one */
+  int driven;         /* it is a loop of wasmill/drive.py over the rows themselves, `entered` says that it is inside of one */
+  int entered;
+  uint32_t start;     /* where the row's output begins; what went out with an earlier `more` is gone */
   Buffer sources, kinds;
   int kinds_used;
   PyObject **live;    /* accumulators as objects, a key each */
@@ -269,7 +275,10 @@ void errors_reset(void);
 void row_failed(uint32_t row); /* takes the exception that is set */
 
 int loop_run(void); /* 0 done, 1 more */
+extern uint32_t driven_rows_min;
+void loop_begin(void);
 void loop_drop(void);
+int drive_setup(void);
 int call_setup(PyObject *classes); /* the types of generators and of bound methods */
 int call_set(Call *call, PyObject *callable);
 void call_clear(Call *call);

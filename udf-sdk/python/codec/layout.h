@@ -67,6 +67,31 @@ static inline PyObject *ascii_new(const char *from, Py_ssize_t size) {
 
 static inline void list_put(PyObject *o, Py_ssize_t i, PyObject *value) { AT(o, 12, PyObject **)[i] = value; } /* steals; of a new list */
 
+/* A tuple of two of which nobody keeps hold. Steals both; a new reference. */
+static inline void pair_put(PyObject *pair, int i, PyObject *value) {
+  PyObject **place = &AT(pair, 16, PyObject *) + i, *old = *place;
+  *place = value;
+  layout_decref(old);
+}
+static inline PyObject *pair_again(PyObject **pair, PyObject *a, PyObject *b) {
+  if (!*pair || (*pair)->ob_refcnt != 1) {
+    Py_CLEAR(*pair);
+    if (!(*pair = PyTuple_New(2))) { Py_DECREF(a); Py_DECREF(b); return NULL; }
+    PyTuple_SetItem(*pair, 0, a);
+    PyTuple_SetItem(*pair, 1, b);
+  } else {
+    pair_put(*pair, 0, a);
+    pair_put(*pair, 1, b);
+  }
+  layout_incref(*pair);
+  return *pair;
+}
+static inline void pair_clear(PyObject *pair) {
+  if (pair->ob_refcnt != 1) return;
+  pair_put(pair, 0, Py_None);
+  pair_put(pair, 1, Py_None);
+}
+
 /* Dicts whose keys are all text: a table of keys and values in order, behind the head of its keys and an index whose size the head tells.
  * A copy of a dict of None can be filled there, which is several times faster than putting in key by key. */
 #define DICTS_CAN_BE_FILLED 1
@@ -146,6 +171,15 @@ static inline int small_int(PyObject *o, int64_t *value) {
 static inline int ascii_text(PyObject *o, const char **at, Py_ssize_t *size) { (void)o; (void)at; (void)size; return 0; }
 static inline PyObject *ascii_new(const char *from, Py_ssize_t size) { return PyUnicode_FromStringAndSize(from, size); }
 static inline void list_put(PyObject *o, Py_ssize_t i, PyObject *value) { PyList_SetItem(o, i, value); }
+static inline PyObject *pair_again(PyObject **pair, PyObject *a, PyObject *b) {
+  (void)pair;
+  PyObject *made = PyTuple_New(2);
+  if (!made) { Py_DECREF(a); Py_DECREF(b); return NULL; }
+  PyTuple_SetItem(made, 0, a);
+  PyTuple_SetItem(made, 1, b);
+  return made;
+}
+static inline void pair_clear(PyObject *pair) { (void)pair; }
 #define DICTS_CAN_BE_FILLED 0
 static inline int dict_fits(PyObject *o, PyObject **pairs, Py_ssize_t count) { (void)o; (void)pairs; (void)count; return 0; }
 static inline void dict_fill(PyObject *o, PyObject **pairs, Py_ssize_t count) { (void)o; (void)pairs; (void)count; }

@@ -1,9 +1,8 @@
 /* A call of the UDF for every row. A row that raises becomes a row error, whatever the exception, and leaves no trace: its output is
  * cut off, what it wrote to states is undone. */
-#include "codec.h"
+#include "loops.h"
 #include <stdlib.h>
 
-#define OUTPUT_BYTES 1048576u /* then answer `more` */
 #define TRACEBACKS 8          /* of a bundle: a full one costs as much as a hundred rows */
 #define MESSAGE_BYTES 8192
 #define ARGUMENTS_ON_STACK 24
@@ -11,6 +10,7 @@
 Bundle current;
 Errors errors;
 PyObject *format_traceback;
+uint32_t driven_rows_min = 8; /* what it takes to make a loop of bytecode must be worth it */
 
 /* ---- errors */
 void errors_reset(void) {
@@ -100,11 +100,6 @@ void call_clear(Call *call) {
   Py_CLEAR(call->self);
 }
 
-/* Of `all` the first is spare, the others are the arguments. */
-static inline PyObject *vector_call(PyObject *function, PyObject **all, int end) {
-  return PyObject_Vectorcall(function, all + 1, (size_t)(end - 1) | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-}
-
 static PyObject *call_few(const Call *call, PyObject *a, PyObject *b) { /* b may be NULL */
   PyObject *all[4] = {NULL};
   int end = 1;
@@ -138,15 +133,6 @@ static PyObject *call_with_row(const Function *f, const Call *call, PyObject *fi
 }
 
 /* ---- rows */
-static inline void enter_row(uint32_t row) {
-  current.row = row;
-  if (current.key_index) {
-    current.key = load32(current.key_index + 4u * row);
-    if (UNLIKELY(current.key >= current.keys)) die("the host's key index is out of range");
-  }
-  undo_mark();
-}
-
 static int null_in(const Function *f, uint32_t row) {
   for (int i = 0; i < f->arguments; i++)
     if (f->null_skips[i] && column_is_null(&f->columns[i], row)) return 1;
@@ -161,22 +147,10 @@ static void give_up(uint32_t row) {
   if (!views_close()) PyErr_Clear(); /* the row has its error already */
 }
 
-static void output_where(const Function *f) {
-  path_where = f->where;
-  path_depth = 0;
-}
-
 /* The row's place in a one-to-one output, when it has no value. */
-static void hold_place(Function *f, uint32_t row) {
+void hold_place(Function *f, uint32_t row) {
   builder_truncate(&f->output, row);
   builder_append_null(&f->output);
-}
-
-static int emit(Function *f, PyObject *value) {
-  output_where(f);
-  if (f->mode != M_FILTER) return builder_append(&f->output, value);
-  int keep = PyObject_IsTrue(value);
-  return keep >= 0 && builder_append(&f->output, keep ? Py_True : Py_False);
 }
 
 static void run_scalar(Function *f) {
@@ -216,25 +190,15 @@ static PyObject *begin_many(Function *f, uint32_t row) { /* an iterator, or NULL
   return iterator;
 }
 
-static uint8_t source_kind(uint32_t row) { return current.row_kinds ? current.row_kinds[row] : 0; }
-
 /* From now on the rows have kinds of their own; those before have that of their source. */
-static void begin_kinds(void) {
+void begin_kinds(void) {
   current.kinds_used = 1;
   uint32_t rows = (uint32_t)(current.sources.used / 4);
   uint8_t *kinds = buffer_extend(&current.kinds, rows);
   for (uint32_t i = 0; i < rows; i++) kinds[i] = source_kind(load32(current.sources.at + 4u * i));
 }
 
-/* Of a row that was emitted: where it comes from, and its kind, if the user set another than its source has. */
-static inline void note_source(PyObject *value) {
-  int own = is_row(value) && row_kind(value) >= 0 && row_kind(value) != source_kind(current.row);
-  if (UNLIKELY(own) && !current.kinds_used) begin_kinds();
-  if (UNLIKELY(current.kinds_used)) *buffer_extend(&current.kinds, 1) = own ? (uint8_t)row_kind(value) : source_kind(current.row);
-  memcpy(buffer_extend(&current.sources, 4), &current.row, 4);
-}
-
-static void take_back(Function *f, uint32_t rows) {
+void take_back(Function *f, uint32_t rows) {
   builder_truncate(&f->output, rows);
   current.sources.used = 4u * rows;
   if (current.kinds_used) current.kinds.used = rows;
@@ -251,11 +215,10 @@ static PyObject *next_item(void) {
 }
 
 static int run_many(Function *f) { /* 1 = more */
-  uint32_t start = 0; /* where the row's output begins; what went out with an earlier `more` is gone */
   for (;;) {
     if (!current.iterator) {
       if (current.row >= current.rows) return 0;
-      start = f->output.rows;
+      current.start = f->output.rows;
       enter_row(current.row);
       current.iterator = begin_many(f, current.row);
     }
@@ -269,7 +232,7 @@ static int run_many(Function *f) { /* 1 = more */
     }
     Py_CLEAR(current.iterator); /* a generator that is given up runs its `finally`; the exception stays set */
     if (!done_with_row(!PyErr_Occurred())) {
-      take_back(f, start);
+      take_back(f, current.start);
       undo_back();
       give_up(current.row);
     }
@@ -313,7 +276,7 @@ static void run_reduce(Function *f) {
   }
 }
 
-static PyObject *accumulator(Function *f, uint32_t key) { /* borrowed, from `live` */
+PyObject *accumulator(Function *f, uint32_t key) { /* borrowed, from `live` */
   PyObject **live = &current.live[key];
   if (*live) return *live;
   *live = state_value(f->state[0], key);
@@ -328,6 +291,21 @@ static PyObject *accumulator(Function *f, uint32_t key) { /* borrowed, from `liv
   state_restore(f->state[0], key, &before);
   Py_DECREF(created);
   return *live;
+}
+
+/* The accumulator of a row is what its call returned, or the one that it was given. */
+int keep_folded(Function *f, PyObject *held, PyObject *result) {
+  State *s = f->state[0];
+  PyObject **live = &current.live[current.key];
+  int replaced = result != Py_None;
+  if (!state_replace(s, current.key, replaced ? result : held)) return 0;
+  if (!replaced || result == held) return 1;
+  Py_CLEAR(*live);
+  /* A struct made of something else than a Row is read back as one by the next call. */
+  if (s->type->code == T_STRUCT && !is_row(result)) return 1;
+  Py_INCREF(result);
+  *live = result;
+  return 1;
 }
 
 static void run_fold(Function *f) {
@@ -346,14 +324,9 @@ static void run_fold(Function *f) {
     } else if (held) {
       result = call_with_row(f, call, held, NULL, row);
     }
-    int replaced = result && result != Py_None;
-    int ok = done_with_row(result && state_replace(s, current.key, replaced ? result : held));
-    if (!ok) {
+    if (!done_with_row(result && keep_folded(f, held, result))) {
       give_up(row);
       Py_CLEAR(current.live[current.key]);
-    } else if (replaced && result != held) {
-      Py_CLEAR(current.live[current.key]);
-      if (s->type->code != T_STRUCT || is_row(result)) { current.live[current.key] = result; result = NULL; }
     }
     Py_XDECREF(result);
   }
@@ -373,17 +346,27 @@ static void run_results(Function *f) {
 
 int loop_run(void) {
   Function *f = current.function;
-  if (f->mode == M_TABLE || f->mode == M_PROCESS) return run_many(f);
+  current.start = 0;
+  if (f->mode == M_TABLE || f->mode == M_PROCESS) return current.driven ? run_driven(f) : run_many(f);
+  if (current.driven && f->mode != M_AGGREGATE) { run_driven_values(f); return 0; }
   if (f->mode == M_SCALAR || f->mode == M_FILTER) { run_scalar(f); return 0; }
   live_begin(current.keys);
   if (f->mode == M_REDUCE) run_reduce(f);
   else if (current.operation == 4) run_results(f);
+  else if (current.driven) run_driven_fold(f);
   else run_fold(f);
   live_drop();
   return 0;
 }
 
+void loop_begin(void) {
+  int folds = current.operation == 1 || current.operation == 2;
+  current.driven = current.function->drive != NULL && current.rows >= driven_rows_min && (current.function->mode != M_AGGREGATE || folds);
+  current.entered = 0;
+}
+
 void loop_drop(void) { /* the host gave up a bundle that had more */
   Py_CLEAR(current.iterator);
+  if (!row_turn_end(0)) PyErr_Clear();
   if (!views_close()) PyErr_Clear(); /* nobody will read what was kept of it */
 }

@@ -97,11 +97,11 @@ static void keep(PyObject **into, PyObject *object) {
   *into = object;
 }
 
-/* finish(function, mode, arguments, null_skips, keys, key_row, result, calls, context) */
+/* finish(function, mode, arguments, null_skips, keys, key_row, result, calls, context, drive) */
 static PyObject *f_finish(PyObject *self, PyObject *const *a, Py_ssize_t n) {
   (void)self;
   Function *f;
-  if (!expect(n, 9) || !(f = function_of(a[0]))) return NULL;
+  if (!expect(n, 10) || !(f = function_of(a[0]))) return NULL;
   f->mode = (Mode)PyLong_AsLong(a[1]);
   if (!(f->argument_types = types_of(a[2], &f->arguments)) || !(f->key_types = types_of(a[4], &f->keys))) return NULL;
   f->columns = columns_of(f->argument_types, f->arguments);
@@ -115,7 +115,10 @@ static PyObject *f_finish(PyObject *self, PyObject *const *a, Py_ssize_t n) {
   for (int i = 0; i < 5; i++)
     if (calls[i] && !call_set(calls[i], PyTuple_GetItem(a[7], i))) return NULL;
   keep(&f->create, PyTuple_GetItem(a[7], 3));
+  keep(&f->callable, PyTuple_GetItem(a[7], 0));
+  keep(&f->retract_callable, PyTuple_GetItem(a[7], 1));
   keep(&f->context, a[8]);
+  keep(&f->drive, a[9]);
   f->slots = bundle_slots(f);
   return PyErr_Occurred() ? NULL : none();
 }
@@ -132,7 +135,10 @@ static void drop(Function *f) {
   Call *calls[] = {&f->call, &f->retract, &f->merge, &f->get_value};
   for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) call_clear(calls[i]);
   Py_XDECREF(f->create);
+  Py_XDECREF(f->callable);
+  Py_XDECREF(f->retract_callable);
   Py_XDECREF(f->context);
+  Py_XDECREF(f->drive);
   void *owned[] = {f->columns, f->key_columns, f->argument_types, f->key_types, f->null_skips, f->state, f->name, f->where, f};
   for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) free(owned[i]);
 }
@@ -300,7 +306,15 @@ static PyObject *f_decode_value(PyObject *self, PyObject *const *a, Py_ssize_t n
   return value;
 }
 
+/* drive_from(rows): smaller bundles are run by the loops in C */
+static PyObject *f_drive_from(PyObject *self, PyObject *rows) {
+  (void)self;
+  driven_rows_min = (uint32_t)PyLong_AsUnsignedLongLong(rows);
+  return PyErr_Occurred() ? NULL : none();
+}
+
 #define NATIVE_METHODS \
+  {"drive_from", f_drive_from, METH_O, NULL}, \
   {"run_frame", f_run_frame, METH_O, NULL}, {"resume_frame", f_resume_frame, METH_NOARGS, NULL}, {"set_host", f_set_host, METH_O, NULL}, \
   {"encode_value", (PyCFunction)(void *)f_encode_value, METH_FASTCALL, NULL}, {"decode_value", (PyCFunction)(void *)f_decode_value, METH_FASTCALL, NULL},
 #endif
@@ -329,7 +343,7 @@ static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_wasmill_codec", "Frame
 EXPORTED PyObject *PyInit__wasmill_codec(void) {
   if (!layout_check()) return NULL;
   PyObject *row = row_type();
-  if (!row || !state_setup()) return NULL;
+  if (!row || !state_setup() || !drive_setup()) return NULL;
   PyObject *module = PyModule_Create(&definition);
   if (module && PyModule_AddObjectRef(module, "Row", row) < 0) Py_CLEAR(module);
   return module;

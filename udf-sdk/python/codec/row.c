@@ -7,6 +7,8 @@
 #include <stddef.h>
 
 #define VIEWS 8
+#define SPARE_FIELDS_MAX 16
+#define SPARE_ROWS_MAX 1024 /* of a size */
 #define NAMES_COMPARED 8 /* then the dict is faster */
 
 typedef struct {
@@ -24,8 +26,21 @@ static PyObject *no_field; /* (row, name) -> message */
 
 static Py_ssize_t size_of(const Row *r) { return r->head.ob_size; }
 
+/* Memory of rows that are gone, by their size: with values per key and in lists, rows come and go by thousands. */
+static Row *spare[SPARE_FIELDS_MAX + 1];
+static int spare_count[SPARE_FIELDS_MAX + 1];
+
+static Row *row_of_spare(Py_ssize_t size) {
+  Row *r = spare[size];
+  spare[size] = (Row *)r->shape;
+  spare_count[size]--;
+  r->shape = r->names = NULL;
+  r->source = NULL;
+  return (Row *)PyObject_InitVar((PyVarObject *)r, RowType, size);
+}
+
 static Row *row_new(Py_ssize_t size, PyObject *shape, PyObject *names) {
-  Row *r = (Row *)PyType_GenericAlloc(RowType, size);
+  Row *r = size <= SPARE_FIELDS_MAX && spare[size] ? row_of_spare(size) : (Row *)PyType_GenericAlloc(RowType, size);
   if (!r) return NULL;
   r->shape = shape;
   r->names = names;
@@ -103,6 +118,32 @@ int views_settle(void) {
   return ok;
 }
 
+/* Two views in turn: the loop holds the last one until it has the next. */
+static Row *turns[2];
+static int turn;
+
+PyObject *row_turn(const Column *c, uint32_t row) {
+  turn ^= 1;
+  Row *r = turns[turn];
+  if (r && (Py_REFCNT((PyObject *)r) != 1 || size_of(r) != c->type->children || r->shape != c->type->shape)) Py_CLEAR(turns[turn]);
+  if (!turns[turn] && !(turns[turn] = row_new(c->type->children, c->type->shape, c->type->names))) return NULL;
+  r = turns[turn];
+  r->source = c;
+  r->row = row;
+  r->kind = current.row_kinds ? current.row_kinds[row] : -1;
+  Py_INCREF((PyObject *)r);
+  return (PyObject *)r;
+}
+
+int row_turn_end(int holders) {
+  Row *r = turns[turn];
+  if (!r || !r->source) return 1;
+  if (Py_REFCNT((PyObject *)r) > 1 + holders) return settle(r);
+  forget(r);
+  r->source = NULL;
+  return 1;
+}
+
 /* ---- for the codec */
 PyObject *row_field(PyObject *row, Py_ssize_t i) {
   PyObject *value = made((Row *)row, i);
@@ -123,7 +164,14 @@ static void dealloc(PyObject *self) {
   forget((Row *)self);
   Py_XDECREF(((Row *)self)->shape);
   Py_XDECREF(((Row *)self)->names);
-  PyObject_Free(self);
+  if (size_of((Row *)self) <= SPARE_FIELDS_MAX && spare_count[size_of((Row *)self)] < SPARE_ROWS_MAX) {
+    Py_ssize_t size = size_of((Row *)self);
+    ((Row *)self)->shape = (PyObject *)spare[size];
+    spare[size] = (Row *)self;
+    spare_count[size]++;
+  } else {
+    PyObject_Free(self);
+  }
   Py_DECREF(type);
 }
 

@@ -89,7 +89,7 @@ def _load(setup, bound_to):
     )
     codec.finish(
         index, bound.mode, tuple(t.compiled() for t in bound.arguments), tuple(bound.null_skips), tuple(t.compiled() for t in bound.keys),
-        bound.key_row.compiled() if bound.key_row else None, bound.result.compiled(), bound.calls, bound.context,
+        bound.key_row.compiled() if bound.key_row else None, bound.result.compiled(), bound.calls, bound.context, bound.drive,
     )
     states = [
         control.StateDeclaration(s.name, str(s.data_type), control.Access.CALL if s.by_call else control.Access.COLUMN) for s in bound.states

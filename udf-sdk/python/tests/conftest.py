@@ -33,7 +33,7 @@ NO_CODEC = _build_codec()
 
 
 @pytest.fixture(scope="session")
-def codec():
+def set_up_codec():
     """The C codec, built natively and set up."""
     if NO_CODEC:
         warnings.warn(f"the native codec is NOT tested: {NO_CODEC}", stacklevel=1)
@@ -41,6 +41,13 @@ def codec():
     import native
 
     return native.set_up()
+
+
+@pytest.fixture(params=[1 << 30, 0], ids=["in C", "in bytecode"])
+def codec(request, set_up_codec):
+    """The codec, with loops in C for all bundles, or with those of bytecode for all functions that have one."""
+    set_up_codec.raw.drive_from(request.param)
+    return set_up_codec
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import types
 
 import _wasmill_codec as raw
 import frames
-from wasmill import binding
+from wasmill import binding, drive
 from wasmill.notation import DataType, parse
 
 
@@ -42,6 +42,7 @@ class Codec:
         raw.finish(
             index, binding._MODES[kind], compiled(arguments), tuple(null_skips or [False] * len(arguments)), compiled(key), key_row,
             parse(result).compiled(), calls or (call, None, None, None, None), "context" if kind == "process" else None,
+            drive.drive_of(kind, call, len(arguments)),
         )
 
     def run_bytes(self, meaning):

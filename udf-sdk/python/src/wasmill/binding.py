@@ -4,6 +4,7 @@ The same code serves the runner, where the C codec calls what comes out of it, a
 """
 
 from . import functions as f
+from .drive import drive_of
 from .notation import FLOATS, INTEGERS, DataType, parse
 
 SCALAR, FILTER, TABLE, PROCESS, REDUCE, AGGREGATE = range(6)
@@ -26,7 +27,8 @@ class State:
 
 
 class Bound:
-    """What `bind` makes. `calls` are call, retract, merge, create and get_value; those that the kind lacks are None."""
+    """What `bind` makes. `calls` are call, retract, merge, create and get_value; those that the kind lacks are None.
+    `drive` is the loop that may call it."""
 
     def __init__(self, declared, arguments, key):
         self.name, self.kind, self.mode = declared.name, declared.kind, _MODES[declared.kind]
@@ -36,7 +38,7 @@ class Bound:
         self.keys = [t for _, t in key]
         self.key_row = DataType("struct", fields=key) if len(key) > 1 else None
         self.result, self.states, self.context = None, [], None
-        self.calls = (None,) * 5
+        self.calls, self.drive = (None,) * 5, None
 
 
 def bind(declared, arguments, key=(), result=None, access=None, parameters=None, environment=None, make_state=None, clock=None):
@@ -47,6 +49,7 @@ def bind(declared, arguments, key=(), result=None, access=None, parameters=None,
     target = declared.instance()
     _open(declared, bound, target, dict(access or {}), parameters, environment or {}, make_state)
     bound.calls = _calls(declared, target)
+    bound.drive = drive_of(declared.kind, bound.calls[0], len(bound.arguments))
     bound.result = _result(declared, bound, parse(result) if result is not None else None)
     if declared.kind == "process":
         bound.context = f.Context(clock)
