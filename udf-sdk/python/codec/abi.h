@@ -113,6 +113,8 @@ extern PyObject *PyObject_GetItem(PyObject *, PyObject *);
 extern PyObject *PyObject_GenericGetAttr(PyObject *, PyObject *);
 extern int PyObject_GenericSetAttr(PyObject *, PyObject *, PyObject *);
 extern PyObject *PyObject_Vectorcall(PyObject *, PyObject *const *, size_t, PyObject *);
+extern PyObject *PyObject_VectorcallMethod(PyObject *, PyObject *const *, size_t, PyObject *);
+extern void *PyCapsule_Import(const char *, int);
 extern PyObject *PyObject_CallNoArgs(PyObject *);
 extern int PyObject_GetBuffer(PyObject *, Py_buffer *, int);
 extern void PyBuffer_Release(Py_buffer *);

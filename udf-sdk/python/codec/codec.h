@@ -85,6 +85,13 @@ int type_is_fixed(const Type *t); /* one buffer of `width` bytes a value; not bo
 
 /* ---- scalars.c: one value of a fixed-width type */
 int scalar_setup(PyObject *classes);
+int time_setup(PyObject *classes); /* times.c */
+PyObject *date_read(const Type *t, int64_t days);
+PyObject *time_read(const Type *t, int64_t micros);
+PyObject *timestamp_read(const Type *t, int64_t value);
+int date_write(const Type *t, PyObject *value, uint8_t *to);
+int time_write(const Type *t, PyObject *value, uint8_t *to);
+int timestamp_write(const Type *t, PyObject *value, uint8_t *to);
 PyObject *scalar_read(const Type *t, const uint8_t *at);
 int scalar_write(const Type *t, PyObject *value, uint8_t *to); /* 2 = the value is null instead (decimal overflow) */
 typedef struct { const char *at; Py_ssize_t size; Py_buffer view; int held; } Text;

@@ -67,6 +67,10 @@ static inline PyObject *ascii_new(const char *from, Py_ssize_t size) {
 
 static inline void list_put(PyObject *o, Py_ssize_t i, PyObject *value) { AT(o, 12, PyObject **)[i] = value; } /* steals; of a new list */
 
+/* Of dates, times and datetimes: year (2 bytes), month, day, hour, minute, second, microsecond (3), as far as they have it; then the zone. */
+static inline const uint8_t *datetime_bytes(PyObject *o, int from) { return (const uint8_t *)o + 13 + from; }
+static inline PyObject *datetime_zone(PyObject *o) { return AT(o, 12, uint8_t) ? AT(o, 24, PyObject *) : Py_None; }
+
 /* A tuple of two of which nobody keeps hold. Steals both; a new reference. */
 static inline void pair_put(PyObject *pair, int i, PyObject *value) {
   PyObject **place = &AT(pair, 16, PyObject *) + i, *old = *place;
@@ -180,6 +184,8 @@ static inline PyObject *pair_again(PyObject **pair, PyObject *a, PyObject *b) {
   return made;
 }
 static inline void pair_clear(PyObject *pair) { (void)pair; }
+static inline const uint8_t *datetime_bytes(PyObject *o, int from) { (void)o; (void)from; return NULL; }
+static inline PyObject *datetime_zone(PyObject *o) { (void)o; return NULL; }
 #define DICTS_CAN_BE_FILLED 0
 static inline int dict_fits(PyObject *o, PyObject **pairs, Py_ssize_t count) { (void)o; (void)pairs; (void)count; return 0; }
 static inline void dict_fill(PyObject *o, PyObject **pairs, Py_ssize_t count) { (void)o; (void)pairs; (void)count; }

@@ -1,6 +1,8 @@
 """The runner itself, as WebAssembly: what the host sees of a Python UDF."""
 
+import decimal
 import json
+import random
 import textwrap
 from pathlib import Path
 
@@ -425,3 +427,39 @@ def test_the_golden_bundles_come_in_whole(wasm):
         got = g.run(i, arguments=v["meaning"]["arguments"])
         assert not got["errors"], (v["name"], got["errors"])
         assert repr(got["output"]) == repr(v["meaning"]["arguments"][0]), v["name"]
+
+
+# ---- values that the codec reads and makes without asking their classes
+
+@pytest.mark.parametrize("data_type", [
+    "date", "time", "timestamp(s)", "timestamp(us)", "timestamp(ms,UTC)", "timestamp(us,Europe/Berlin)", "timestamp(us,-03:30)",
+    "decimal(38,10)", "decimal(5,2)",
+])
+def test_times_and_decimals_are_what_python_says(wasm, data_type):
+    import plain
+    from wasmill.notation import parse
+
+    rng, t = random.Random(7), parse(data_type)
+    if t.name == "decimal":
+        wide = decimal.Context(prec=60)
+        digits = [digits for digits in range(1, t.params[0]) for _ in range(4)]
+        values = [str(decimal.Decimal(rng.randrange(-(10**d), 10**d)).scaleb(-t.params[1], wide)) for d in digits]
+        values += ["0E-2" if t.params[1] == 2 else "0E-10"]
+    else:
+        low, high = {"date": (-719162, 2932896), "time": (0, 86399999999)}.get(t.name, (-62000000000, 253000000000))
+        unit = {"s": 1, "ms": 1000, "us": 10**6}[t.params[0]] if t.name == "timestamp" else 1
+        values = [rng.randint(low * unit, high * unit) for _ in range(200)] + [rng.randint(0, 2**31 * unit) if t.name != "time" else 1 for _ in range(200)]
+        values = [v for v in values if t.name != "date" or low <= v <= high]
+    source = f"""
+        from wasmill import udf
+        @udf(result_type={data_type!r})
+        def same(v): return v
+        @udf(result_type="utf8")
+        def shown(v): return str(v)
+    """
+    runner = guest(wasm, source)
+    runner.load(dict(function="same", arguments=[("v", data_type)]), dict(function="shown", arguments=[("v", data_type)]))
+    for rows in (values, values[:1]):
+        got = runner.run(0, arguments=[rows])
+        assert got["errors"] == [] and [plain.to_python(t, v) for v in got["output"]] == [plain.to_python(t, v) for v in rows]
+        assert runner.run(1, arguments=[rows])["output"] == [str(plain.to_python(t, v)) for v in rows]
