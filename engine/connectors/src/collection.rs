@@ -62,10 +62,14 @@ impl CollectionSource {
             return Err(wrong_at(value.at, "rows", format!("is {}; a list of rows is wanted", value.describe())));
         };
         let mut columns = Columns::new(Arc::clone(&schema));
+        let mut errors = Vec::new();
         for (number, value) in rows.iter().enumerate() {
-            let row = row(value, &schema).map_err(|(at, message)| wrong_at(at, &format!("rows[{number}]"), message))?;
-            columns.append(&row);
+            match row(value, &schema) {
+                Ok(row) => columns.append(&row),
+                Err((at, message)) => errors.push(wrong_at(at, &format!("rows[{number}]"), message)),
+            }
         }
+        options::together(errors, "rows do not fit the schema")?;
         let cannot = |error| ConnectorError::new("rows: cannot make columns").caused_by(error);
         let rows = columns.finish().map_err(cannot)?;
         CollectionSource::from_batches(schema, vec![rows])
@@ -253,6 +257,14 @@ mod tests {
         assert_eq!(message("[1]"), "rows[0]: is 1; a list or a map is wanted");
         assert_eq!(message("1"), "rows: is 1; a list of rows is wanted");
         assert!(source("rows: []").unwrap_err().starts_with("schema: is missing"));
+        assert_eq!(
+            message("\n- [x, null]\n- [1, null]\n- [2]"),
+            "2 rows do not fit the schema:\n  line 3: rows[0]: column id: got \"x\", wanted int64\n  \
+             line 5: rows[2]: 1 values, 2 expected"
+        );
+        let many = message(&format!("[{}]", "[x, null], ".repeat(1000)));
+        assert!(many.starts_with("1000 rows do not fit the schema:\n"), "{many}");
+        assert!(many.ends_with("\n  and 990 more") && many.lines().count() == 12, "{many}");
         assert_eq!(source("schema: {a: int64}").unwrap_err(), "rows: is missing");
     }
 

@@ -6,43 +6,30 @@
 //! | `header` | `true` | the first row of each file names the columns |
 //! | `delimiter` | `,` | one ASCII character, or `tab` |
 //! | `quote` | `"` | one ASCII character; doubled inside a quoted field it stands for itself |
-//! | `null-literal` | empty | the text that means null; an empty field of a `utf8` or `binary` column that is never null stays empty |
+//! | `null-literal` | empty | the text that means null, but in quotes in a `utf8` or `binary` column; an empty field of such a column that is never null stays empty |
 //! | `schema` | inferred | `{column: type}`; with a header by name (other columns are skipped), else by position |
 //! | `columns` | all | which columns to read, in which order |
 //!
 //! Without `schema` the types come from the first [`SAMPLE_ROWS`] rows of the first file: the first of `int64`, `float64`,
-//! `bool`, `date`, `timestamp(us)` that all values of a column fit, else `utf8`; all may be null. Without a header the
-//! columns are `column_1`, `column_2` …. A row that does not fit is rejected, and the next one is read. Blank lines are skipped.
+//! `bool`, `date`, `timestamp(us)` that all values of a column fit, else `utf8`; all may be null. A whole number that float64
+//! would round does not fit it. Without a header the columns are `column_1`, `column_2` …. A row that does not fit is rejected,
+//! and the next one is read. Blank lines are skipped.
 
-use std::fs::File;
-use std::io::Read;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use csv_core::ReadRecordResult;
 use wasmill_runtime::connector::{ConnectorContext, ConnectorError, Source, SourceReader, Split};
 
 use crate::columns::Columns;
-use crate::datum::{self, Datum};
-use crate::files::{self, InputFile, cannot_read};
-use crate::options::{self, wrong};
-use crate::rows::{Batches, ROW_BYTES_MAX, Row, RowReader, raw_text};
+use crate::csv_dialect::Dialect;
+use crate::csv_records::Records;
+use crate::datum::{self, Datum, Misfit};
+use crate::files::{self, InputFile};
+use crate::options;
+use crate::rows::{Batches, Row, RowReader, raw_text};
 
 /// Rows that decide the types where the job says none.
 pub const SAMPLE_ROWS: usize = 1000;
-
-const INPUT_BYTES: usize = 64 << 10;
-
-/// Fields of a row, at most.
-const FIELDS_MAX: usize = 100_000;
-
-#[derive(Debug, Clone)]
-struct Dialect {
-    header: bool,
-    delimiter: u8,
-    quote: u8,
-    null: String,
-}
 
 /// Rows of CSV files.
 #[derive(Debug)]
@@ -54,20 +41,17 @@ pub(crate) struct CsvSource {
     schema: SchemaRef,
     /// Field number of each column of `schema`.
     fields: Vec<usize>,
+    /// Did the sample decide the types, not the job?
+    inferred: bool,
 }
 
 impl CsvSource {
     pub(crate) fn new(mut context: ConnectorContext<'_>) -> Result<CsvSource, ConnectorError> {
-        let path = context.options.required_string("path").map_err(wrong)?;
-        let dialect = Dialect {
-            header: context.options.boolean("header").map_err(wrong)?.unwrap_or(true),
-            delimiter: options::character(context.options, "delimiter")?.unwrap_or(b','),
-            quote: options::character(context.options, "quote")?.unwrap_or(b'"'),
-            null: context.options.string("null-literal").map_err(wrong)?.unwrap_or_default(),
-        };
+        let path = options::path(context.options)?;
+        let dialect = Dialect::new(context.options)?;
         let declared = options::schema(&mut context)?;
         let files = files::list(context.base, &path)?;
-        let first = &files[0];
+        let (first, inferred) = (&files[0], declared.is_none());
         let header = header_of(first, &dialect, declared.as_ref())?;
         let (schema, mut fields) = match declared {
             Some(schema) => declared_fields(first, &dialect, &header, schema)?,
@@ -81,7 +65,7 @@ impl CsvSource {
                 Arc::new(schema.project(&indices).expect("the projection was looked up in this schema"))
             }
         };
-        Ok(CsvSource { files, dialect, header, schema, fields })
+        Ok(CsvSource { files, dialect, header, schema, fields, inferred })
     }
 }
 
@@ -92,7 +76,7 @@ fn header_of(file: &InputFile, dialect: &Dialect, declared: Option<&SchemaRef>) 
     {
         return Ok(schema.fields().iter().map(|field| field.name().clone()).collect());
     }
-    let mut records = Records::open(file, dialect)?;
+    let mut records = Records::new(&file.name, file.peek()?, dialect);
     let first = records.next()?.then(|| records.texts()).transpose();
     match first.map_err(|message| ConnectorError::new(format!("{}:{}: {message}", file.name, records.line)))? {
         None if dialect.header => Err(ConnectorError::new(format!("{} is empty: it has no header", file.name))),
@@ -153,12 +137,20 @@ fn candidates() -> [DataType; 6] {
     [DataType::Int64, DataType::Float64, DataType::Boolean, DataType::Date32, timestamp, DataType::Utf8]
 }
 
+/// A value of a column whose type the sample decided: nobody asked for a float there, so that no whole number is rounded to one.
+fn inferred_value<'a>(text: &'a str, field: &Field) -> Result<Datum<'a>, Misfit> {
+    match datum::from_text(text, field) {
+        Ok(Datum::Float(_)) if datum::float64_rounds(text) => Err(Misfit::text(text, field).rounded()),
+        value => value,
+    }
+}
+
 fn infer(file: &InputFile, dialect: &Dialect, header: &[String]) -> Result<SchemaRef, ConnectorError> {
     let types = candidates();
     let probes: Vec<Field> = types.iter().map(|data_type| Field::new("", data_type.clone(), true)).collect();
-    // Per column: how many of the candidates are out, and whether there was any value at all.
-    let mut columns = vec![(0, false); header.len()];
-    let mut records = Records::open(file, dialect)?;
+    // Per column: which of the candidates all values fit so far, and whether there was any value at all.
+    let mut columns = vec![([true; 6], false); header.len()];
+    let mut records = Records::new(&file.name, file.peek()?, dialect);
     if dialect.header {
         records.next()?;
     }
@@ -170,14 +162,17 @@ fn infer(file: &InputFile, dialect: &Dialect, header: &[String]) -> Result<Schem
         if texts.len() != header.len() {
             continue;
         }
-        for ((out, seen), text) in columns.iter_mut().zip(texts).filter(|(_, text)| *text != dialect.null) {
+        for ((fits, seen), text) in columns.iter_mut().zip(texts).filter(|(_, text)| *text != dialect.null) {
             *seen = true;
-            while datum::from_text(text, &probes[*out]).is_err() {
-                *out += 1;
+            for (fits, probe) in fits.iter_mut().zip(&probes) {
+                *fits = *fits && inferred_value(text, probe).is_ok();
             }
         }
     }
-    let type_of = |(out, seen): &(usize, bool)| if *seen { types[*out].clone() } else { DataType::Utf8 };
+    let type_of = |(fits, seen): &([bool; 6], bool)| {
+        let first = fits.iter().position(|fits| *fits).filter(|_| *seen);
+        first.map_or(DataType::Utf8, |first| types[first].clone())
+    };
     let fields = header.iter().zip(&columns).map(|(name, column)| Field::new(name, type_of(column), true));
     Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
 }
@@ -193,7 +188,7 @@ impl Source for CsvSource {
 
     fn open(&self, split: &Split) -> Result<Box<dyn SourceReader>, ConnectorError> {
         let file = files::find(self.files.iter(), split)?;
-        let mut records = Records::open(file, &self.dialect)?;
+        let mut records = Records::new(&file.name, file.open()?, &self.dialect);
         if self.dialect.header && records.next()? {
             let texts =
                 records.texts().map_err(|message| ConnectorError::new(format!("{}:1: {message}", file.name)))?;
@@ -213,6 +208,7 @@ impl Source for CsvSource {
             fields: self.fields.clone(),
             width: self.header.len(),
             null: self.dialect.null.clone(),
+            inferred: self.inferred,
         };
         Ok(Box::new(Batches::new(reader, Columns::new(Arc::clone(&self.schema)), file.name.clone())))
     }
@@ -228,17 +224,13 @@ struct CsvReader {
     fields: Vec<usize>,
     width: usize,
     null: String,
+    inferred: bool,
 }
 
 impl CsvReader {
     fn row(&self) -> Result<Vec<Datum<'_>>, String> {
+        self.records.fault()?;
         let found = self.records.len();
-        if self.records.unclosed {
-            let lines = self.records.next_line - self.records.line;
-            return Err(format!(
-                "a quote that opens in this row is never closed: the {lines} lines below are in it too"
-            ));
-        }
         if found != self.width {
             return Err(format!("{found} fields, {} expected", self.width));
         }
@@ -248,10 +240,15 @@ impl CsvReader {
 
     fn value(&self, field: &Field, index: usize) -> Result<Datum<'_>, String> {
         let text = self.records.text(index).map_err(|message| format!("column {}: {message}", field.name()))?;
-        let has_empty = matches!(field.data_type(), DataType::Utf8 | DataType::Binary);
-        let kept = text.is_empty() && !field.is_nullable() && has_empty;
-        if text == self.null && !kept { datum::null(field) } else { datum::from_text(text, field) }
-            .map_err(|misfit| misfit.in_column(field.name()))
+        let is_text = matches!(field.data_type(), DataType::Utf8 | DataType::Binary);
+        // Programs that quote every field do so with a missing number too, but what is quoted in a column of texts is a text.
+        let kept = is_text && (self.records.quoted(index) || (text.is_empty() && !field.is_nullable()));
+        let value = match text == self.null && !kept {
+            true => datum::null(field),
+            false if self.inferred => inferred_value(text, field),
+            false => datum::from_text(text, field),
+        };
+        value.map_err(|misfit| misfit.in_column(field.name()))
     }
 }
 
@@ -274,148 +271,6 @@ impl RowReader for CsvReader {
 
     fn bytes_read(&self) -> u64 {
         self.records.bytes_read
-    }
-}
-
-/// The records of a file, with the line on which each begins.
-struct Records {
-    name: String,
-    file: File,
-    parser: csv_core::Reader,
-    input: Vec<u8>,
-    /// What of `input` is read and not yet parsed.
-    at: usize,
-    end: usize,
-    bytes_read: u64,
-    /// Line of the current record, and that of the next byte.
-    line: u64,
-    next_line: u64,
-    /// The current record as it stood in the file, its first few kB.
-    raw: Vec<u8>,
-    text: Vec<u8>,
-    ends: Vec<usize>,
-    fields: usize,
-    /// Did the file end inside a quote of this record?
-    unclosed: bool,
-}
-
-impl Records {
-    fn open(file: &InputFile, dialect: &Dialect) -> Result<Records, ConnectorError> {
-        Ok(Records {
-            name: file.name.clone(),
-            file: file.open()?,
-            parser: csv_core::ReaderBuilder::new().delimiter(dialect.delimiter).quote(dialect.quote).build(),
-            input: vec![0; INPUT_BYTES],
-            at: 0,
-            end: 0,
-            bytes_read: 0,
-            line: 1,
-            next_line: 1,
-            raw: Vec::new(),
-            text: vec![0; 1 << 10],
-            ends: vec![0; 32],
-            fields: 0,
-            unclosed: false,
-        })
-    }
-
-    /// Reads more input where there is none left; false at the end of the file.
-    fn fill(&mut self) -> Result<bool, ConnectorError> {
-        while self.at == self.end {
-            match self.file.read(&mut self.input) {
-                Ok(0) => return Ok(false),
-                Ok(read) => {
-                    let start =
-                        if self.bytes_read == 0 && self.input[..read].starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
-                    (self.at, self.end) = (start, read);
-                    self.bytes_read += read as u64;
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(cannot_read(&self.name, error)),
-            }
-        }
-        Ok(true)
-    }
-
-    /// The parser would skip these too, but then the line of the record would be that of the gap before it.
-    fn skip_blank_lines(&mut self) -> Result<bool, ConnectorError> {
-        while self.fill()? {
-            match self.input[self.at] {
-                b'\n' => self.next_line += 1,
-                b'\r' => {}
-                _ => return Ok(true),
-            }
-            self.at += 1;
-        }
-        Ok(false)
-    }
-
-    /// Goes to the next record; false at the end of the file.
-    fn next(&mut self) -> Result<bool, ConnectorError> {
-        self.raw.clear();
-        self.fields = 0;
-        if !self.skip_blank_lines()? {
-            return Ok(false);
-        }
-        self.line = self.next_line;
-        self.unclosed = false;
-        let (mut text, mut probed) = (0, false);
-        loop {
-            // The parser takes the end of the file for the end of a quoted field. A line's end before it does not close a
-            // quote, so that a row which swallowed the rest of the file can be told from one without a last newline.
-            let probe = !self.fill()? && !probed;
-            let input = if probe { &b"\n"[..] } else { &self.input[self.at..self.end] };
-            let (result, read, written, ends) =
-                self.parser.read_record(input, &mut self.text[text..], &mut self.ends[self.fields..]);
-            if probe {
-                probed = read > 0;
-                self.unclosed = probed && !matches!(result, ReadRecordResult::Record);
-            } else {
-                let room = crate::rows::RAW_BYTES_MAX.saturating_sub(self.raw.len()).min(read);
-                self.raw.extend_from_slice(&input[..room]);
-                self.next_line += input[..read].iter().filter(|&&byte| byte == b'\n').count() as u64;
-                self.at += read;
-            }
-            text += written;
-            self.fields += ends;
-            match result {
-                ReadRecordResult::Record => break,
-                ReadRecordResult::End => return Ok(false),
-                ReadRecordResult::InputEmpty => {}
-                ReadRecordResult::OutputFull => {
-                    self.text.resize(self.grown(self.text.len(), ROW_BYTES_MAX, "bytes")?, 0)
-                }
-                ReadRecordResult::OutputEndsFull => {
-                    self.ends.resize(self.grown(self.ends.len(), FIELDS_MAX, "fields")?, 0)
-                }
-            }
-        }
-        while self.raw.ends_with(b"\n") || self.raw.ends_with(b"\r") {
-            self.raw.pop();
-        }
-        Ok(true)
-    }
-
-    fn grown(&self, size: usize, limit: usize, what: &str) -> Result<usize, ConnectorError> {
-        if size >= limit {
-            let message =
-                format!("{}:{}: a row of more than {limit} {what}: is a quote not closed?", self.name, self.line);
-            return Err(ConnectorError::new(message));
-        }
-        Ok((size * 2).min(limit))
-    }
-
-    fn len(&self) -> usize {
-        self.fields
-    }
-
-    fn text(&self, index: usize) -> Result<&str, String> {
-        let start = if index == 0 { 0 } else { self.ends[index - 1] };
-        std::str::from_utf8(&self.text[start..self.ends[index]]).map_err(|_| "got bytes that are not UTF-8".to_owned())
-    }
-
-    fn texts(&self) -> Result<Vec<&str>, String> {
-        (0..self.fields).map(|index| self.text(index)).collect()
     }
 }
 

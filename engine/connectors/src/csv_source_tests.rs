@@ -1,7 +1,8 @@
 use super::*;
 use crate::options::testing::build;
+use crate::rows::ROW_BYTES_MAX;
 use crate::rows::testing::{All, read};
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int64Type};
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -84,6 +85,60 @@ fn lines_are_counted_with_any_line_end_and_blank_lines() {
 }
 
 #[test]
+fn no_whole_number_is_rounded_in_an_inferred_column() {
+    let inferred = |content: &str| types(&source(content, "").unwrap().schema()).join(", ");
+    assert_eq!(inferred("a\n9223372036854775807\n"), "a: int64?");
+    assert_eq!(inferred("a\n1\n1.5\n9007199254740992\n"), "a: float64?");
+    // Texts lose nothing.
+    assert_eq!(inferred("a\n1.5\n9007199254740993\n"), "a: utf8?");
+    assert_eq!(inferred("a\n9007199254740993\n1.5\n"), "a: utf8?");
+    assert_eq!(inferred("a\n1\n18446744073709551615\n"), "a: utf8?");
+    assert_eq!(inferred("a,b\n5,1\ntrue,true\n"), "a: utf8?, b: bool?");
+    let beyond = format!("a\n{}-9007199254740993\n2.5\n", "1.5\n".repeat(SAMPLE_ROWS));
+    let all = rows(&beyond, "");
+    assert_eq!(
+        all.messages(),
+        [
+            "x.csv:1002: column a: got \"-9007199254740993\", wanted float64?, which would round it: give the option schema, \
+          with int64, decimal or utf8, or with float64 where the nearest float will do"
+        ]
+    );
+    assert_eq!(all.rows().num_rows(), SAMPLE_ROWS + 1);
+    // Who asks for floats gets them.
+    let all = rows("a\n9007199254740993\n", "schema: {a: float64}");
+    assert_eq!(all.rows().column(0).as_primitive::<Float64Type>().value(0), 9007199254740992.0);
+}
+
+#[test]
+fn what_follows_a_closing_quote_is_no_part_of_the_field() {
+    let all = rows("a,b\n3,\"p\"q\n4,\"r\" \n5,\"s\"\"\"\n\"6\"\"7\"x,t\n7,u\"\"\n", "schema: {a: int64, b: utf8}");
+    let message = |line: u64, field: u64| {
+        format!("x.csv:{line}: field {field} goes on after its closing quote: a quote inside quotes is written twice")
+    };
+    assert_eq!(all.messages(), [message(2, 2), message(3, 2), message(5, 1)]);
+    assert_eq!(all.rejected[0].raw, "3,\"p\"q");
+    let texts = all.rows().column(1).as_string::<i32>().iter().map(|text| text.unwrap().to_owned()).collect::<Vec<_>>();
+    assert_eq!(texts, ["s\"", "u\"\""]);
+}
+
+#[test]
+fn an_empty_text_is_quoted_and_null_is_not() {
+    let texts = |content: &str, options: &str| {
+        let rows = rows(content, options).rows();
+        let column = rows.column(1).as_string::<i32>().clone();
+        column.iter().map(|text| text.map(str::to_owned)).collect::<Vec<_>>()
+    };
+    let content = "a,b\n1,\n2,\"\"\n3,NA\n\"\",\"NA\"\n5,x\n";
+    let text = |text: &str| Some(text.to_owned());
+    assert_eq!(texts(content, ""), [None, text(""), text("NA"), text("NA"), text("x")]);
+    assert_eq!(texts(content, "schema: {a: int64?, b: utf8}"), [text(""), text(""), text("NA"), text("NA"), text("x")]);
+    let missing = "schema: {a: utf8?, b: utf8?}\nnull-literal: NA";
+    assert_eq!(texts(content, missing), [text(""), text(""), None, text("NA"), text("x")]);
+    // A number that is missing may stand in quotes, where a program quotes every field.
+    assert_eq!(ints(&rows(content, "").rows(), 0), [Some(1), Some(2), Some(3), None, Some(5)]);
+}
+
+#[test]
 fn dialects() {
     let all = rows("a\tb\n'x\ty'\tNA\n", "{}".replace("{}", "delimiter: tab\nquote: \"'\"\nnull-literal: NA").as_str());
     assert_eq!(all.rows().column(0).as_string::<i32>().value(0), "x\ty");
@@ -122,6 +177,18 @@ fn wrong_options_are_named() {
     assert_eq!(message("a\n", "columns: [b]"), "columns: x.csv has no column \"b\"; it has a");
     assert_eq!(message("a\n", "columns: [a, a]"), "columns: \"a\" stands twice: remove one");
     assert!(message("a\n", "delimiter: ab").contains("one ASCII character"));
+    assert_eq!(
+        message("a\n", "delimiter: ;\nquote: ;"),
+        "quote: is the delimiter too: give another character for one of them"
+    );
+    assert_eq!(
+        message("a\n", "null-literal: 'a,b'"),
+        "null-literal: is \"a,b\"; a text without delimiter, quote and line end is wanted"
+    );
+    assert_eq!(
+        build(std::path::Path::new("."), "path: ''", CsvSource::new).unwrap_err().to_string(),
+        "path: is empty: give a file, a directory or a URL"
+    );
     assert!(message("a\n", "schema: {a: 'list<int64>'}").contains("cannot hold column a of type list<int64>"));
     assert_eq!(message("", ""), "x.csv is empty: it has no header");
     assert_eq!(message("a,a\n", ""), "x.csv: the header names the column \"a\" twice: rename one");

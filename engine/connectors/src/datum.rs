@@ -46,6 +46,14 @@ impl Misfit {
         Misfit::new(quote(text), field)
     }
 
+    /// The type is one that was inferred, and the value would be rounded in it.
+    #[must_use]
+    pub(crate) fn rounded(mut self) -> Misfit {
+        self.wanted += ", which would round it: give the option schema, with int64, decimal or utf8, \
+                        or with float64 where the nearest float will do";
+        self
+    }
+
     #[must_use]
     pub(crate) fn below(mut self, step: &str) -> Misfit {
         self.path.insert_str(0, step);
@@ -130,6 +138,19 @@ fn boolean(text: &str) -> Option<bool> {
 fn float(text: &str) -> Option<f64> {
     let value: f64 = text.parse().ok()?;
     (value.is_finite() || !text.contains(|c: char| c.is_ascii_digit())).then_some(value)
+}
+
+/// Is `text` a whole number, written without a point or exponent, that is no float64? Such a number is an identifier or an
+/// amount, which is exact, more often than a measurement.
+pub(crate) fn float64_rounds(text: &str) -> bool {
+    let text = text.trim();
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text).trim_start_matches('0');
+    // All whole numbers up to 2^53, so all of 15 digits, are floats.
+    if digits.len() <= 15 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return false;
+    }
+    // Without decimals a float is written out with all its digits.
+    digits.parse::<f64>().is_ok_and(|value| format!("{value:.0}") != digits)
 }
 
 pub(crate) fn fits_f32(value: f64) -> bool {
@@ -263,6 +284,45 @@ mod tests {
         ] {
             let misfit = read(notation, text).unwrap_err();
             assert_eq!(misfit.in_column("x"), format!("column x: got {text:?}, wanted {notation}"));
+        }
+    }
+
+    #[test]
+    fn whole_numbers_that_a_float_would_round() {
+        for exact in [
+            "0",
+            "-5",
+            "9007199254740992",
+            "-9007199254740994",
+            "100000000000000000000",
+            "1.5",
+            "9007199254740993.0",
+            "1e30",
+            "x",
+            "",
+            "00000000000000000000001",
+            "18446744073709551616",
+        ] {
+            assert!(!float64_rounds(exact), "{exact}");
+        }
+        for rounded in [
+            "9007199254740993",
+            " -9007199254740993 ",
+            "9223372036854775807",
+            "18446744073709551615",
+            "100000000000000000001",
+            "+0012345678901234567890",
+        ] {
+            assert!(float64_rounds(rounded), "{rounded}");
+        }
+        assert!(float64_rounds(&format!("1{}1", "0".repeat(300))));
+    }
+
+    proptest! {
+        #[test]
+        fn rounding_is_seen_as_i128_sees_it(value in any::<i64>(), shift in 0u32..60) {
+            let value = i128::from(value) << shift;
+            prop_assert_eq!(float64_rounds(&value.to_string()), value as f64 as i128 != value);
         }
     }
 

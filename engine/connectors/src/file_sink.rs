@@ -4,18 +4,15 @@
 //!
 //! | option | default | |
 //! |---|---|---|
-//! | `path` | | a directory, or (with one subtask) a file that ends in the format's extension |
-//! | `overwrite` | `false` | replace what an earlier run left there, at the commit and not before |
+//! | `path` | | a directory, or (with one subtask) a file that ends in the format's extension; of this machine, or an `s3://`, `gs://` or `az://` URL |
+//! | `overwrite` | `false` | replace what an earlier run left there, in whichever format, at the commit and not before |
 //!
 //! In a directory subtask i writes `part-<i>-0.<extension>`; a subtask without rows writes nothing, but where none has rows one
-//! empty file with the columns is left. Until the commit a file has the hidden name `.part-<i>-0.<extension>.inprogress-<run>`
-//! in the same directory: it is synced to disk, then renamed, then the directory is synced. The next run removes what a crash
-//! left under such names, so two jobs must not write to one directory at once.
+//! empty file with the columns is left. How a file is kept out of sight until the commit is the matter of its [`Output`]. The next
+//! run removes what a crash left, so two jobs must not write to one directory at once.
 
 use std::fmt;
-use std::fs::File;
-use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::{self, BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -25,11 +22,14 @@ use wasmill_runtime::connector::{Committable, ConnectorContext, ConnectorError, 
 
 use crate::contract_types;
 use crate::files;
-use crate::options::wrong;
+use crate::local_output::{self, LocalOutput};
+use crate::options::{self, wrong};
+use crate::output::{Output, Prepare, Unfinished};
+use crate::remote;
+use crate::remote_output::RemoteOutput;
 
-const BUFFER_BYTES: usize = 256 << 10;
-
-const MARK: &str = ".inprogress-";
+/// A directory holds the output of one job, which may have had another format before.
+const EXTENSIONS: [&str; 3] = ["parquet", "csv", "jsonl"];
 
 pub(crate) type EncodeError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -52,14 +52,18 @@ pub(crate) trait Encoder: Send {
 /// Writes files of one format.
 #[derive(Debug)]
 pub(crate) struct FileSink {
+    target: Target,
+    overwrite: bool,
+    state: Mutex<State>,
+}
+
+/// What the sink and its writers share.
+#[derive(Debug, Clone)]
+struct Target {
     format: Arc<dyn Format>,
-    directory: PathBuf,
+    output: Arc<dyn Output>,
     /// The one file of the sink, where the path names one.
     file: Option<String>,
-    overwrite: bool,
-    /// Tells temporary files of this run from those of others.
-    run: String,
-    state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
@@ -72,7 +76,7 @@ struct State {
 
 impl FileSink {
     pub(crate) fn new(context: ConnectorContext<'_>, format: Arc<dyn Format>) -> Result<FileSink, ConnectorError> {
-        let given = context.options.required_string("path").map_err(wrong)?;
+        let given = options::path(context.options)?;
         let overwrite = context.options.boolean("overwrite").map_err(wrong)?.unwrap_or(false);
         let path = match files::url_of(&given)? {
             // A job file in the current directory: names as the job wrote them.
@@ -80,245 +84,195 @@ impl FileSink {
             None => context.base.join(&given),
             Some(url) if url.scheme() == "file" => files::local_path(&url)?,
             Some(url) => {
-                let message = format!(
-                    "path: {url}: sinks write to this machine only: give a path or file://…, and copy it from there"
-                );
-                return Err(ConnectorError::new(message));
+                let (store, key) = remote::open(&url)?;
+                let is_file = key.extension() == Some(format.extension());
+                let file = key.filename().filter(|_| is_file).map(str::to_owned);
+                let folder = match &file {
+                    Some(_) => key.parts().take(key.parts().count() - 1).collect(),
+                    None => key,
+                };
+                return Ok(FileSink::to(
+                    format,
+                    Arc::new(RemoteOutput::new(Arc::new(store), folder)?),
+                    file,
+                    overwrite,
+                ));
             }
         };
-        let is_file = path.extension().is_some_and(|found| found == format.extension()) && !path.is_dir();
-        let (directory, file) = match (is_file, path.parent(), path.file_name()) {
-            (true, Some(parent), Some(name)) => {
-                // The parent of a bare name is empty, which no call of the system takes for the current directory.
-                let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-                (parent.to_owned(), Some(name.to_string_lossy().into_owned()))
-            }
-            _ => (path, None),
-        };
-        let run = format!("{:016x}", RandomState::new().build_hasher().finish());
-        Ok(FileSink { format, directory, file, overwrite, run, state: Mutex::default() })
+        let (directory, file) = local_output::split(path, format.extension());
+        Ok(FileSink::to(format, Arc::new(LocalOutput::new(directory)), file, overwrite))
+    }
+
+    pub(crate) fn to(
+        format: Arc<dyn Format>,
+        output: Arc<dyn Output>,
+        file: Option<String>,
+        overwrite: bool,
+    ) -> FileSink {
+        FileSink { target: Target { format, output, file }, overwrite, state: Mutex::default() }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn extension(&self) -> &'static str {
-        self.format.extension()
-    }
-
-    /// The final name of a temporary file of ours, of whatever run.
-    fn final_name<'a>(&self, temporary: &'a str) -> Option<&'a str> {
-        let (name, run) = temporary.strip_prefix('.')?.rsplit_once(MARK)?;
-        (self.is_ours(name) && run.len() == 16 && run.bytes().all(|b| b.is_ascii_hexdigit())).then_some(name)
-    }
-
-    /// Is it the name of an output file of this sink?
+impl Target {
+    /// Is it the name of an output file of this sink, or of one that wrote here before it?
     fn is_ours(&self, name: &str) -> bool {
         if let Some(file) = &self.file {
             return name == file;
         }
-        let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        name.strip_prefix("part-")
-            .and_then(|rest| rest.strip_suffix(self.extension())?.strip_suffix('.')?.split_once('-'))
-            .is_some_and(|(subtask, part)| number(subtask) && number(part))
-    }
-
-    fn names(&self) -> Result<Vec<String>, ConnectorError> {
-        let listed = std::fs::read_dir(&self.directory).and_then(|entries| {
-            entries.map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned())).collect()
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let parts = name.strip_prefix("part-").and_then(|rest| {
+            let (numbers, extension) = rest.split_once('.')?;
+            EXTENSIONS.contains(&extension).then_some(numbers)?.split_once('-')
         });
-        listed
-            .map_err(|error| ConnectorError::new(format!("cannot list {}", self.directory.display())).caused_by(error))
+        parts.is_some_and(|(subtask, part)| is_number(subtask) && is_number(part))
     }
 
-    fn remove(&self, name: &str) -> Result<(), ConnectorError> {
-        let path = self.directory.join(name);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(ConnectorError::new(format!("cannot remove {}", path.display())).caused_by(error))
-            }
-            _ => Ok(()),
-        }
+    fn earlier(&self) -> Result<Vec<String>, ConnectorError> {
+        let mut names = self.output.names(self.file.as_deref())?;
+        names.retain(|name| self.is_ours(name));
+        names.sort();
+        Ok(names)
     }
 
-    /// A new file under a temporary name.
+    /// The name of what subtask `index` writes.
+    fn name(&self, index: usize) -> String {
+        self.file.clone().unwrap_or_else(|| format!("part-{index}-0.{}", self.format.extension()))
+    }
+
+    fn place(&self) -> String {
+        self.output.place(self.file.as_deref())
+    }
+
     fn create(&self, name: &str, schema: &SchemaRef) -> Result<Open, ConnectorError> {
-        let temporary = format!(".{name}{MARK}{}", self.run);
-        let path = self.directory.join(&temporary);
-        let cannot = |error: EncodeError| cannot_write(&path, error);
-        let file = File::create(&path).map_err(|error| cannot(error.into()))?;
-        let copy = file.try_clone().map_err(|error| cannot(error.into()))?;
-        let buffered = Box::new(BufWriter::with_capacity(BUFFER_BYTES, copy));
-        let encoder = self.format.encoder(schema, buffered).map_err(cannot)?;
-        Ok(Open { path, temporary, file, encoder })
-    }
-
-    fn rename(&self, temporary: &str) -> Result<(), ConnectorError> {
-        let Some(name) = self.final_name(temporary) else {
-            return Err(ConnectorError::new(format!("{temporary:?} is no file that this sink has prepared")));
-        };
-        let (from, to) = (self.directory.join(temporary), self.directory.join(name));
-        let exists = to.exists();
-        if !from.exists() && exists {
-            // A commit that is repeated.
-            return Ok(());
+        let Unfinished { place, content, end } = self.output.create(name)?;
+        match self.format.encoder(schema, content) {
+            Ok(encoder) => Ok(Open { place, encoder, end }),
+            Err(error) => Err(cannot_write(&place, error)),
         }
-        if exists && !self.overwrite {
-            let message = format!("{} appeared while the job ran: move it away and run again", to.display());
-            return Err(ConnectorError::new(message));
-        }
-        std::fs::rename(&from, &to).map_err(|error| {
-            ConnectorError::new(format!("cannot rename {} to {}", from.display(), to.display())).caused_by(error)
-        })
-    }
-
-    /// What earlier runs left, except the names in `kept`.
-    fn remove_earlier(&self, kept: &[&str]) -> Result<(), ConnectorError> {
-        let earlier = self.names()?;
-        earlier
-            .iter()
-            .filter(|name| self.is_ours(name) && !kept.contains(&name.as_str()))
-            .try_for_each(|name| self.remove(name))
     }
 }
 
 impl Sink for FileSink {
     fn accept(&self, schema: &SchemaRef) -> Result<(), ConnectorError> {
-        let refused = contract_types::unsupported(schema).or_else(|| self.format.refuse(schema));
+        let Target { format, output, file } = &self.target;
+        if let Some(message) = output.refuse() {
+            let extension = format.extension();
+            let advice = match file {
+                None => format!("give another path, or one that ends in .{extension} for one file"),
+                Some(_) => "give another path".to_owned(),
+            };
+            return Err(ConnectorError::new(format!("path: {message}: {advice}")));
+        }
+        let refused = contract_types::unsupported(schema).or_else(|| format.refuse(schema));
         refused.map_or(Ok(()), |message| Err(ConnectorError::new(message)))
     }
 
     fn start(&self) -> Result<(), ConnectorError> {
-        std::fs::create_dir_all(&self.directory).map_err(|error| {
-            ConnectorError::new(format!("cannot make the directory {}", self.directory.display())).caused_by(error)
-        })?;
-        let names = self.names()?;
-        if !self.overwrite
-            && let Some(name) = names.iter().find(|name| self.is_ours(name))
-        {
-            let message = format!(
+        let target = &self.target;
+        target.output.start(&|name| target.is_ours(name))?;
+        // Asked for with `overwrite` too: a place that cannot be reached is told before the work is done.
+        let earlier = target.earlier()?;
+        match earlier.first() {
+            Some(name) if !self.overwrite => Err(ConnectorError::new(format!(
                 "{} is there already, from an earlier run: remove it, give another path, or set overwrite: true",
-                self.directory.join(name).display()
-            );
-            return Err(ConnectorError::new(message));
+                target.output.place(Some(name))
+            ))),
+            _ => Ok(()),
         }
-        names.iter().filter(|name| self.final_name(name).is_some()).try_for_each(|name| self.remove(name))
     }
 
     fn writer(&self, schema: &SchemaRef, subtask: Subtask) -> Result<Box<dyn SinkWriter>, ConnectorError> {
-        if let Some(file) = &self.file
-            && subtask.parallelism > 1
-        {
+        if self.target.file.is_some() && subtask.parallelism > 1 {
             let message = format!(
                 "{} is one file, but {} subtasks write: give a directory as path, or parallelism: 1",
-                self.directory.join(file).display(),
+                self.target.place(),
                 subtask.parallelism
             );
             return Err(ConnectorError::new(message));
         }
         self.state().schema = Some(Arc::clone(schema));
-        let name = self.file.clone().unwrap_or_else(|| part_name(subtask.index, self.extension()));
-        Ok(Box::new(FileWriter { sink: self.same(), schema: Arc::clone(schema), name, open: None }))
+        let name = self.target.name(subtask.index);
+        Ok(Box::new(FileWriter { target: self.target.clone(), schema: Arc::clone(schema), name, open: None }))
     }
 
     fn commit(&self, prepared: &[Committable]) -> Result<(), ConnectorError> {
         let mut state = self.state();
-        let mut temporaries: Vec<String> = prepared.iter().map(|one| one.0.clone()).collect();
-        if temporaries.is_empty()
+        let (target, output) = (&self.target, &self.target.output);
+        let mut files: Vec<String> = prepared.iter().map(|one| one.0.clone()).collect();
+        if files.is_empty()
             && !state.committed
             && let Some(schema) = &state.schema
         {
-            let name = self.file.clone().unwrap_or_else(|| part_name(0, self.extension()));
-            temporaries.push(self.create(&name, schema)?.close()?);
+            files.push(target.create(&target.name(0), schema)?.close()?);
         }
-        temporaries.iter().try_for_each(|temporary| self.rename(temporary))?;
+        let mut names = Vec::with_capacity(files.len());
+        for file in &files {
+            let name = output.name_of(file).filter(|name| target.is_ours(name));
+            names.push(
+                name.ok_or_else(|| ConnectorError::new(format!("{file:?} is no file that this sink has prepared")))?,
+            );
+        }
+        // A commit that is repeated finds its files there.
+        files.retain(|file| !output.is_finished(file));
+        if !self.overwrite && !files.is_empty() {
+            let wanted: Vec<String> = files.iter().filter_map(|file| output.name_of(file)).collect();
+            if let Some(name) = target.earlier()?.iter().find(|name| wanted.contains(name)) {
+                return Err(ConnectorError::new(format!(
+                    "{} appeared while the job ran: does another job write to that place, or was this one started twice? \
+                     Give each its own path, move the file away and run again",
+                    output.place(Some(name))
+                )));
+            }
+        }
+        files.iter().try_for_each(|file| output.finish(file))?;
         if self.overwrite && !state.committed {
-            let kept: Vec<&str> = temporaries.iter().filter_map(|temporary| self.final_name(temporary)).collect();
-            self.remove_earlier(&kept)?;
+            let earlier = target.earlier()?;
+            earlier.iter().filter(|name| !names.contains(name)).try_for_each(|name| output.remove(name))?;
         }
         state.committed = true;
-        sync_directory(&self.directory)
+        output.settle()
     }
 
-    /// What cannot be removed is removed by the next run.
     fn abort(&self) {
-        let Ok(names) = self.names() else { return };
-        for name in names.iter().filter(|name| self.final_name(name).is_some() && name.ends_with(&self.run)) {
-            let _ = self.remove(name);
-        }
+        self.target.output.abort();
     }
 
     fn claim(&self) -> Option<String> {
-        // The same folder can be spelt in several ways; links are followed as far as the path is there.
-        let path = std::path::absolute(&self.directory).unwrap_or_else(|_| self.directory.clone());
-        let mut plain = PathBuf::new();
-        for part in path.components() {
-            match part {
-                std::path::Component::ParentDir => {
-                    plain.pop();
-                }
-                part => plain.push(part),
-            }
-        }
-        let plain = plain.canonicalize().unwrap_or(plain);
-        Some(self.file.as_ref().map_or(plain.clone(), |file| plain.join(file)).display().to_string())
+        let folder = self.target.output.identity();
+        Some(
+            self.target.file.as_ref().map_or(folder.clone(), |file| format!("{}/{file}", folder.trim_end_matches('/'))),
+        )
     }
 
     fn location(&self) -> String {
-        self.file.as_ref().map_or(self.directory.clone(), |file| self.directory.join(file)).display().to_string()
+        self.target.place()
     }
 }
 
-impl FileSink {
-    /// For the writers: they create files as this sink would.
-    fn same(&self) -> FileSink {
-        FileSink {
-            format: Arc::clone(&self.format),
-            directory: self.directory.clone(),
-            file: self.file.clone(),
-            overwrite: self.overwrite,
-            run: self.run.clone(),
-            state: Mutex::default(),
-        }
-    }
-}
-
-fn part_name(subtask: usize, extension: &str) -> String {
-    format!("part-{subtask}-0.{extension}")
-}
-
-fn cannot_write(path: &Path, error: EncodeError) -> ConnectorError {
-    ConnectorError { message: format!("cannot write {}", path.display()), retry: false, source: Some(error) }
-}
-
-/// A renamed file is only sure to be there after a crash when its directory is on disk too.
-fn sync_directory(directory: &Path) -> Result<(), ConnectorError> {
-    if cfg!(windows) {
-        return Ok(());
-    }
-    let synced = File::open(directory).and_then(|file| file.sync_all());
-    synced.map_err(|error| ConnectorError::new(format!("cannot sync {}", directory.display())).caused_by(error))
+fn cannot_write(place: &str, error: EncodeError) -> ConnectorError {
+    ConnectorError { message: format!("cannot write {place}"), retry: false, source: Some(error) }
 }
 
 struct Open {
-    path: PathBuf,
-    temporary: String,
-    file: File,
+    place: String,
     encoder: Box<dyn Encoder>,
+    end: Box<dyn Prepare>,
 }
 
 impl Open {
-    /// Brings it to disk and tells its temporary name.
+    /// What the commit needs to finish it.
     fn close(self) -> Result<String, ConnectorError> {
-        self.encoder.finish().map_err(|error| cannot_write(&self.path, error))?;
-        self.file.sync_all().map_err(|error| cannot_write(&self.path, error.into()))?;
-        Ok(self.temporary)
+        let finished = self.encoder.finish().and_then(|()| self.end.prepare());
+        finished.map_err(|error| cannot_write(&self.place, error))
     }
 }
 
 struct FileWriter {
-    sink: FileSink,
+    target: Target,
     schema: SchemaRef,
     name: String,
     open: Option<Open>,
@@ -331,9 +285,9 @@ impl SinkWriter for FileWriter {
         }
         let open = match &mut self.open {
             Some(open) => open,
-            None => self.open.insert(self.sink.create(&self.name, &self.schema)?),
+            None => self.open.insert(self.target.create(&self.name, &self.schema)?),
         };
-        open.encoder.write(rows).map_err(|error| cannot_write(&open.path, error))
+        open.encoder.write(rows).map_err(|error| cannot_write(&open.place, error))
     }
 
     /// Nothing is seen before the commit, so there is nothing to hurry.

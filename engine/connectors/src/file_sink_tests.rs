@@ -1,7 +1,9 @@
 use std::error::Error;
+use std::io;
 
 use super::*;
-use crate::formats::{Csv, JsonLines, Parquet};
+use crate::csv_sink::Csv;
+use crate::formats::{JsonLines, Parquet};
 use crate::options::testing::build;
 use crate::parquet_source::ParquetSource;
 use crate::rows::testing::read;
@@ -117,6 +119,41 @@ fn output_of_an_earlier_run_is_not_touched_unless_asked() {
     assert_eq!(count(dir.path()), 5);
 }
 
+#[test]
+fn a_directory_never_holds_a_mixture_of_formats() {
+    let (dir, out) = dir();
+    let first = sink(dir.path(), "{format: csv, path: out}").unwrap();
+    first.commit(&prepare(&first, &[rows(0..1), rows(1..2)])).unwrap();
+    std::fs::write(out.join("part-0-0.txt"), "mine").unwrap();
+    let error = sink(dir.path(), "{format: jsonl, path: out}").unwrap().start().unwrap_err().to_string();
+    assert!(error.contains("part-0-0.csv is there already, from an earlier run"), "{error}");
+    let second = sink(dir.path(), "{format: jsonl, path: out, overwrite: true}").unwrap();
+    let prepared = prepare(&second, &[rows(0..1)]);
+    assert_eq!(count_parts(&out), 3, "until the commit the old output stays");
+    second.commit(&prepared).unwrap();
+    assert_eq!(names(&out), ["part-0-0.jsonl", "part-0-0.txt"]);
+}
+
+#[test]
+fn a_second_job_in_the_directory_is_seen() {
+    let (dir, out) = dir();
+    let (first, second) = (parquet(dir.path(), ""), parquet(dir.path(), ""));
+    let prepared = prepare(&first, &[rows(0..1)]);
+    std::fs::write(out.join("part-0-0.parquet"), "of another job").unwrap();
+    let error = first.commit(&prepared).unwrap_err().to_string();
+    assert!(
+        error.contains("part-0-0.parquet appeared while the job ran: does another job write to that place"),
+        "{error}"
+    );
+    std::fs::remove_file(out.join("part-0-0.parquet")).unwrap();
+    second.start().unwrap();
+    let error = first.commit(&prepared).unwrap_err().to_string();
+    assert!(
+        error.ends_with("it is gone; did another job, or this one a second time, start in that directory?"),
+        "{error}"
+    );
+}
+
 fn count_parts(out: &Path) -> usize {
     names(out).iter().filter(|name| name.starts_with("part-")).count()
 }
@@ -138,13 +175,10 @@ fn what_a_crash_left_is_removed_by_the_next_run() {
     let (dir, out) = dir();
     drop(prepare(&parquet(dir.path(), ""), &[rows(0..5)]));
     std::fs::write(out.join(".part-7-0.parquet.inprogress-0123456789abcdef"), "half").unwrap();
-    std::fs::write(out.join(".part-7-0.csv.inprogress-0123456789abcdef"), "of another sink").unwrap();
+    std::fs::write(out.join(".part-7-0.csv.inprogress-0123456789abcdef"), "of an earlier format").unwrap();
     std::fs::write(out.join(".part-x.parquet.inprogress-0123456789abcdef"), "not ours").unwrap();
     parquet(dir.path(), "").start().unwrap();
-    assert_eq!(
-        names(&out),
-        [".part-7-0.csv.inprogress-0123456789abcdef", ".part-x.parquet.inprogress-0123456789abcdef"]
-    );
+    assert_eq!(names(&out), [".part-x.parquet.inprogress-0123456789abcdef"]);
 }
 
 #[test]
@@ -194,7 +228,7 @@ fn written(yaml: &str) -> String {
 #[test]
 fn csv_text() {
     let text = "i,f,b,s,x,d,t,z,n\n1,1.5,true,\"a,\"\"b\"\"\nc\",00ff,1970-01-01,1970-01-01T00:00:00,1970-01-01T01:00:00+01:00,1.00\n\
-                ,NaN,false,é,,1970-01-02,1970-01-01T00:00:01.500,1970-01-01T01:00:00.000001+01:00,-0.05\n";
+                ,NaN,false,é,\"\",1970-01-02,1970-01-01T00:00:01.500,1970-01-01T01:00:00.000001+01:00,-0.05\n";
     assert_eq!(written("format: csv"), text);
     assert!(written("format: csv\nheader: false\ndelimiter: ;\nnull-literal: NA").contains("\nNA;NaN;false"));
 }
@@ -254,8 +288,25 @@ fn places_that_cannot_be_written_are_named() {
     let error = sink(dir.path(), "{format: csv, path: file/out}").unwrap().start().unwrap_err();
     assert!(error.to_string().starts_with("cannot make the directory "), "{error}");
     assert!(error.to_string().ends_with("file/out") && error.source().is_some(), "{error}");
-    let error = sink(dir.path(), "{format: csv, path: 's3://bucket/x'}").unwrap_err().to_string();
-    assert!(error.starts_with("path: s3://bucket/x: sinks write to this machine only"), "{error}");
+    let error = sink(dir.path(), "{format: csv, path: 'http://host/x'}").unwrap_err().to_string();
+    assert!(
+        error.starts_with("path: http://host/x: a web server cannot be written to: give a path, or an s3://"),
+        "{error}"
+    );
+    let error = sink(dir.path(), "{format: csv, path: ''}").unwrap_err().to_string();
+    assert_eq!(error, "path: is empty: give a file, a directory or a URL");
+    let refused = |yaml: &str| sink(dir.path(), yaml).unwrap().accept(&rows(0..1).schema()).unwrap_err().to_string();
+    let file = dir.path().join("file").display().to_string();
+    assert_eq!(
+        refused("{format: csv, path: file}"),
+        format!(
+            "path: {file} is a file, where a directory is wanted: give another path, or one that ends in .csv for one file"
+        )
+    );
+    assert!(
+        refused("{format: csv, path: file/deep/out.csv}")
+            .ends_with("is a file, where a directory is wanted: give another path")
+    );
     assert_eq!(sink(dir.path(), "format: csv").unwrap_err().to_string(), "path: is missing");
 }
 
@@ -289,7 +340,7 @@ fn a_full_disk_is_an_error_in_every_format() {
                 encoder.write(&rows)?;
                 encoder.finish()
             });
-            let error = cannot_write(Path::new("out/x"), result.unwrap_err());
+            let error = cannot_write("out/x", result.unwrap_err());
             assert_eq!(error.to_string(), "cannot write out/x");
             let mut chain = vec![];
             let mut cause: Option<&dyn Error> = error.source();

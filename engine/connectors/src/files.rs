@@ -1,14 +1,15 @@
 //! Finding and opening input files: by path, directory, glob or URL.
 
 use std::fs::File;
-use std::io::{Seek, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use futures_util::{StreamExt, TryStreamExt};
-use object_store::{ObjectStore, ObjectStoreExt};
+use tempfile::NamedTempFile;
 use url::Url;
 use wasmill_runtime::connector::{ConnectorError, Split};
+
+use crate::remote::{self, Object};
 
 /// Directories are read this deep, so that a circle of links ends.
 const DEPTH_MAX: usize = 32;
@@ -28,7 +29,8 @@ pub(crate) struct InputFile {
 #[derive(Debug, Clone)]
 enum Place {
     Local(PathBuf),
-    Remote(Arc<dyn ObjectStore>, object_store::path::Path),
+    /// The file is what was fetched to learn the columns, kept until the rows are read.
+    Remote(Object, Arc<Mutex<Option<NamedTempFile>>>),
 }
 
 impl InputFile {
@@ -41,15 +43,49 @@ impl InputFile {
         matches!(self.place, Place::Local(_))
     }
 
-    /// The content, from its start. A remote object is fetched to a nameless temporary file first, so that every format reads it
-    /// the same way and a connection that breaks does so here.
-    pub(crate) fn open(&self) -> Result<File, ConnectorError> {
+    /// The content, from its start, to read all of it.
+    pub(crate) fn open(&self) -> Result<Box<dyn Read + Send>, ConnectorError> {
+        match &self.place {
+            Place::Remote(object, _) if object.has_ranges() => Ok(Box::new(object.stream())),
+            _ => Ok(Box::new(self.open_file()?)),
+        }
+    }
+
+    /// As [`open`](Self::open), to learn the columns from: the file will be opened again.
+    pub(crate) fn peek(&self) -> Result<Box<dyn Read + Send>, ConnectorError> {
+        match &self.place {
+            Place::Remote(object, _) if object.has_ranges() => Ok(Box::new(object.stream())),
+            _ => Ok(Box::new(self.peek_file()?)),
+        }
+    }
+
+    /// The content as a file of this machine, for formats that do not read from start to end. A remote object is fetched as a
+    /// whole, to a temporary file that goes when it is closed.
+    pub(crate) fn open_file(&self) -> Result<File, ConnectorError> {
         match &self.place {
             Place::Local(path) => File::open(path).map_err(|error| cannot_read(&self.name, error)),
-            Place::Remote(store, key) => block_on(fetch(store.as_ref(), key))
-                .and_then(|result| result)
-                .map_err(|error| cannot_read(&self.name, error)),
+            Place::Remote(object, kept) => {
+                let kept = kept.lock().unwrap_or_else(PoisonError::into_inner).take();
+                if let Some(kept) = kept {
+                    return kept.reopen().map_err(|error| cannot_read(&self.name, error));
+                }
+                let mut file = tempfile::tempfile().map_err(|error| cannot_read(&self.name, error))?;
+                object.fetch_to(&mut file).map(|()| file)
+            }
         }
+    }
+
+    /// As [`open_file`](Self::open_file); what is fetched is kept until then.
+    pub(crate) fn peek_file(&self) -> Result<File, ConnectorError> {
+        let Place::Remote(object, kept) = &self.place else { return self.open_file() };
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.is_none() {
+            let mut file = NamedTempFile::new().map_err(|error| cannot_read(&self.name, error))?;
+            object.fetch_to(file.as_file_mut())?;
+            *kept = Some(file);
+        }
+        let file = kept.as_ref().expect("it was fetched above").reopen();
+        file.map_err(|error| cannot_read(&self.name, error))
     }
 }
 
@@ -67,21 +103,6 @@ pub(crate) fn cannot_read(name: &str, error: impl std::error::Error + Send + Syn
     ConnectorError::new(format!("cannot read {name}")).caused_by(error)
 }
 
-async fn fetch(store: &dyn ObjectStore, key: &object_store::path::Path) -> std::io::Result<File> {
-    let mut file = tempfile::tempfile()?;
-    let mut stream = store.get(key).await.map_err(std::io::Error::other)?.into_stream();
-    while let Some(bytes) = stream.next().await {
-        file.write_all(&bytes.map_err(std::io::Error::other)?)?;
-    }
-    file.rewind()?;
-    Ok(file)
-}
-
-fn block_on<T>(future: impl Future<Output = T>) -> std::io::Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(future))
-}
-
 /// The files that `path` means, in the order of their paths; at least one. `path` is a file, a directory (with everything
 /// below it but hidden files, whose names begin with `.` or `_`), a glob or a URL. Relative paths are relative to `base`.
 pub(crate) fn list(base: &Path, path: &str) -> Result<Vec<InputFile>, ConnectorError> {
@@ -90,7 +111,7 @@ pub(crate) fn list(base: &Path, path: &str) -> Result<Vec<InputFile>, ConnectorE
             let local = local_path(&url)?;
             list_local(&local, &local.to_string_lossy(), path)?
         }
-        Some(url) => list_remote(&url)?,
+        Some(url) => remote::list(&url)?.into_iter().map(fetched).collect(),
         None => list_local(&base.join(path), path, path)?,
     };
     files.sort_by(|a, b| a.name.cmp(&b.name));
@@ -180,87 +201,15 @@ fn list_glob(pattern: &Path, name: &str, given: &str) -> Result<Vec<InputFile>, 
     Ok(files)
 }
 
-/// The cargo feature that brings each scheme.
-fn feature_of(scheme: &str) -> Option<(&'static str, bool)> {
-    Some(match scheme {
-        "s3" | "s3a" => ("aws", cfg!(feature = "aws")),
-        "gs" => ("gcp", cfg!(feature = "gcp")),
-        "az" | "adl" | "azure" | "abfs" | "abfss" => ("azure", cfg!(feature = "azure")),
-        "http" | "https" => ("http", cfg!(feature = "http")),
-        _ => return None,
-    })
-}
-
-fn list_remote(url: &Url) -> Result<Vec<InputFile>, ConnectorError> {
-    let scheme = url.scheme();
-    match feature_of(scheme) {
-        Some((_, true)) => {}
-        Some((feature, false)) => {
-            let message = format!(
-                "this build has no support for {scheme}://…: build it with --features {feature}, or copy {url} here"
-            );
-            return Err(ConnectorError::new(message));
-        }
-        None => {
-            let message = format!("{url}: no such scheme; a path, file://, s3://, gs://, az:// and https:// are known");
-            return Err(ConnectorError::new(message));
-        }
-    }
-    let settings = std::env::vars().map(|(key, value)| (key.to_ascii_lowercase(), value));
-    let (store, key) = object_store::parse_url_opts(url, settings).map_err(|error| cannot_read(url.as_str(), error))?;
-    let root = url.as_str().strip_suffix(key.as_ref()).unwrap_or(url.as_str()).to_owned();
-    list_store(&Arc::from(store), &key, &root).map_err(|error| cannot_read(url.as_str(), error))
-}
-
-/// The object `key`, or else all objects below it, or else those that it matches as a glob. `root` comes before the names.
-fn list_store(
-    store: &Arc<dyn ObjectStore>,
-    key: &object_store::path::Path,
-    root: &str,
-) -> std::io::Result<Vec<InputFile>> {
-    let file = |meta: object_store::ObjectMeta| InputFile {
-        name: format!("{root}{}", meta.location),
-        bytes: meta.size,
-        place: Place::Remote(Arc::clone(store), meta.location),
-    };
-    let text = percent_decoded(key);
-    let glob =
-        text.contains(['*', '?', '[']).then(|| glob::Pattern::new(&text)).transpose().map_err(std::io::Error::other)?;
-    let prefix: object_store::path::Path = match &glob {
-        None => key.clone(),
-        Some(_) => {
-            text.split('/').take_while(|part| !part.contains(['*', '?', '['])).collect::<Vec<_>>().join("/").into()
-        }
-    };
-    let found = block_on(async {
-        if glob.is_none()
-            && let Ok(meta) = store.head(key).await
-        {
-            return Ok(vec![meta]);
-        }
-        store.list(Some(&prefix)).try_collect::<Vec<_>>().await
-    })?
-    .map_err(std::io::Error::other)?;
-    let hidden =
-        |meta: &object_store::ObjectMeta| meta.location.filename().is_some_and(|name| name.starts_with(['.', '_']));
-    let options = glob::MatchOptions { require_literal_separator: true, ..Default::default() };
-    let wanted = |meta: &object_store::ObjectMeta| match &glob {
-        Some(glob) => glob.matches_with(meta.location.as_ref(), options),
-        None => meta.location == *key || !hidden(meta),
-    };
-    Ok(found.into_iter().filter(wanted).map(file).collect())
-}
-
-/// Object stores encode the characters of a glob in their paths.
-fn percent_decoded(key: &object_store::path::Path) -> String {
-    key.as_ref().replace("%2A", "*").replace("%3F", "?").replace("%5B", "[").replace("%5D", "]")
+fn fetched(object: Object) -> InputFile {
+    InputFile { name: object.url(), bytes: object.meta.size, place: Place::Remote(object, Arc::default()) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use object_store::ObjectStoreExt;
     use std::error::Error;
-    use std::io::Read;
 
     fn names(files: &[InputFile]) -> Vec<&str> {
         files.iter().map(|file| file.name.as_str()).collect()
@@ -312,13 +261,6 @@ mod tests {
         assert_eq!(message("empty"), "no file to read in empty");
     }
 
-    #[cfg(not(feature = "aws"))]
-    #[test]
-    fn a_scheme_that_is_not_built_in_says_what_to_do() {
-        let message = list(Path::new("."), "s3://bucket/x.parquet").unwrap_err().to_string();
-        assert!(message.starts_with("this build has no support for s3://…: build it with --features aws"), "{message}");
-    }
-
     #[cfg(unix)]
     #[test]
     fn a_circle_of_links_ends() {
@@ -329,17 +271,17 @@ mod tests {
     }
 
     #[test]
-    fn objects_are_listed_and_fetched() {
-        let store: Arc<dyn ObjectStore> = Arc::new(object_store::memory::InMemory::new());
-        for name in ["in/b.csv", "in/a.csv", "in/_SUCCESS", "other/x.csv"] {
-            block_on(store.put(&name.into(), name.to_owned().into())).unwrap().unwrap();
-        }
-        let found = |key: &str| list_store(&store, &key.into(), "mem://").unwrap();
-        assert_eq!(names(&found("in")), ["mem://in/a.csv", "mem://in/b.csv"]);
-        assert_eq!(names(&found("in/b.csv")), ["mem://in/b.csv"]);
-        assert_eq!(names(&found("*/*.csv")), ["mem://in/a.csv", "mem://in/b.csv", "mem://other/x.csv"]);
-        let mut text = String::new();
-        found("in/b.csv")[0].open().unwrap().read_to_string(&mut text).unwrap();
-        assert_eq!(text, "in/b.csv");
+    fn what_was_fetched_to_learn_the_columns_is_not_fetched_again() {
+        let store = remote::testing::store(&[("x.csv", "content")]);
+        let object = remote::list_store(&store, &"x.csv".into(), "x.csv").unwrap().remove(0);
+        let file = fetched(object);
+        let text = |mut file: File| std::io::read_to_string(&mut file).unwrap();
+        assert_eq!(
+            (text(file.peek_file().unwrap()), text(file.peek_file().unwrap())),
+            ("content".into(), "content".into())
+        );
+        remote::block_on(store.objects.delete(&"x.csv".into())).unwrap().unwrap();
+        assert_eq!(text(file.open_file().unwrap()), "content");
+        assert_eq!(file.open_file().unwrap_err().to_string(), "cannot read mem://x.csv");
     }
 }

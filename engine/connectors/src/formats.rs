@@ -1,4 +1,4 @@
-//! Parquet, CSV and JSON lines, as files and other places are written in them.
+//! Parquet and JSON lines, as files and other places are written in them. CSV is in `csv_sink.rs`.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use wasmill_runtime::connector::{ConnectorContext, ConnectorError};
 
 use crate::datum::notation;
 use crate::file_sink::{EncodeError, Encoder, Format};
-use crate::options::{self, wrong};
+use crate::options::wrong;
 
 /// A row group is written when it holds this much, so that memory is bounded whatever the width of rows.
 const ROW_GROUP_BYTES_MAX: usize = 64 << 20;
@@ -74,64 +74,6 @@ impl Encoder for ParquetEncoder {
 
     fn finish(self: Box<Self>) -> Result<(), EncodeError> {
         Ok(self.0.into_inner()?.flush()?)
-    }
-}
-
-/// `sink: csv`; options `header` (default `true`), `delimiter` (`,`), `quote` (`"`), `null-literal` (empty).
-///
-/// Fields are quoted where they need to be. Binary is hexadecimal; times are ISO 8601.
-#[derive(Debug)]
-pub(crate) struct Csv {
-    header: bool,
-    delimiter: u8,
-    quote: u8,
-    null: String,
-}
-
-impl Csv {
-    pub(crate) fn new(context: &mut ConnectorContext<'_>) -> Result<Csv, ConnectorError> {
-        Ok(Csv {
-            header: context.options.boolean("header").map_err(wrong)?.unwrap_or(true),
-            delimiter: options::character(context.options, "delimiter")?.unwrap_or(b','),
-            quote: options::character(context.options, "quote")?.unwrap_or(b'"'),
-            null: context.options.string("null-literal").map_err(wrong)?.unwrap_or_default(),
-        })
-    }
-}
-
-impl Format for Csv {
-    fn extension(&self) -> &'static str {
-        "csv"
-    }
-
-    fn refuse(&self, schema: &SchemaRef) -> Option<String> {
-        let nested = schema.fields().iter().find(|field| field.data_type().is_nested())?;
-        let (name, notation) = (nested.name(), notation(nested));
-        Some(format!("column {name} of type {notation} cannot be a CSV field: drop it, or use jsonl or parquet"))
-    }
-
-    fn encoder(&self, schema: &SchemaRef, file: Box<dyn Write + Send>) -> Result<Box<dyn Encoder>, EncodeError> {
-        let builder = arrow_csv::WriterBuilder::new()
-            .with_header(self.header)
-            .with_delimiter(self.delimiter)
-            .with_quote(self.quote)
-            .with_null(self.null.clone());
-        let mut writer = builder.build(file);
-        // The header is written with the first batch, be it empty.
-        writer.write(&RecordBatch::new_empty(Arc::clone(schema)))?;
-        Ok(Box::new(CsvEncoder(writer)))
-    }
-}
-
-struct CsvEncoder(arrow_csv::Writer<Box<dyn Write + Send>>);
-
-impl Encoder for CsvEncoder {
-    fn write(&mut self, rows: &RecordBatch) -> Result<(), EncodeError> {
-        Ok(self.0.write(rows)?)
-    }
-
-    fn finish(self: Box<Self>) -> Result<(), EncodeError> {
-        Ok(self.0.into_inner().flush()?)
     }
 }
 

@@ -35,7 +35,7 @@ use wasmill_runtime::value::{Location, Options, Value, ValueKind};
 
 use crate::collection;
 use crate::datum::{self, Datum};
-use crate::options::{wrong, wrong_at};
+use crate::options::{together, wrong, wrong_at};
 
 const SPLITS_MAX: u64 = 1024;
 const LENGTH_MAX: u64 = 1 << 16;
@@ -96,11 +96,17 @@ impl GeneratorSource {
         let given = options.options("fields").map_err(wrong)?.unwrap_or_default();
         let mut fields = Vec::new();
         let mut kinds = Vec::new();
+        let mut errors = Vec::new();
         for (name, value) in given.into_entries() {
-            let kind = kind(&name.text, value)?;
-            fields.push(Field::new(name.text, kind.data_type(), kind.nullable()));
-            kinds.push(kind);
+            match kind(&name.text, value) {
+                Ok(kind) => {
+                    fields.push(Field::new(name.text, kind.data_type(), kind.nullable()));
+                    kinds.push(kind);
+                }
+                Err(error) => errors.push(error),
+            }
         }
+        together(errors, "fields cannot be generated")?;
         if kinds.is_empty() {
             return Err(wrong_at(at, "fields", "is missing; {column: {sequence: {}}} is the simplest"));
         }
@@ -280,6 +286,13 @@ fn choice(key: &str, value: Value) -> Result<Kind, ConnectorError> {
         let fits = collection::datum(value, &field).map_err(|misfit| {
             wrong_at(value.at, key, format!("has {} among values of {}", misfit.got, misfit.wanted))
         })?;
+        // The type is that of the others: nobody asked for the number to be rounded to it.
+        if let (ValueKind::Integer(number), DataType::Float64) = (&value.kind, field.data_type())
+            && datum::float64_rounds(&number.to_string())
+        {
+            let message = format!("has {number} among values of float64, which would round it: write all as texts");
+            return Err(wrong_at(value.at, key, message));
+        }
         columns.append(&[fits]);
     }
     let choices = columns

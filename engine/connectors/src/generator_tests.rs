@@ -14,6 +14,27 @@ const ALL: &str = "fields:\n  s: {sequence: {start: 5, step: -2}}\n  m: {modulo:
                    u: {random: {type: utf8, length: 11}}\n  c: {choice: [a, b, null]}\n  n: {choice: [1, 2.5]}\n";
 
 #[test]
+fn every_field_that_is_wrong_is_told() {
+    let error =
+        source("fields:\n  a: {modulo: 0}\n  b: {modulo: 2}\n  c: {random: {type: int8, min: 300}}\n").unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "2 fields cannot be generated:\n  line 2: fields.a.modulo: is 0; a whole number above 0 is wanted\n  \
+         line 4: fields.c.random.min: is 300; a value of int8 is wanted"
+    );
+}
+
+#[test]
+fn a_choice_rounds_no_number() {
+    let error = source("fields: {a: {choice: [1.5, 9007199254740993]}}").unwrap_err().to_string();
+    assert!(
+        error.starts_with("fields.a.choice: has 9007199254740993 among values of float64, which would round it"),
+        "{error}"
+    );
+    source("fields: {a: {choice: [1.5, 9007199254740992]}}").unwrap();
+}
+
+#[test]
 fn every_kind_has_its_values() {
     let rows = read(&source(&format!("rows: 1000\n{ALL}")).unwrap(), 64).unwrap().rows();
     assert_eq!(rows.num_rows(), 1000);

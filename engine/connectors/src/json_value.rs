@@ -19,21 +19,38 @@ enum Json<'a> {
     Text(Cow<'a, str>),
 }
 
-/// Why a value is not taken: it is not JSON (then the parser's own error says where), or it does not fit.
-///
-/// serde's errors carry only texts, so that a misfit is put beside the error, and the error only stops the parser.
-pub(crate) type Fault = Option<Misfit>;
+/// What goes along while a row is read.
+#[derive(Default)]
+pub(crate) struct Reading {
+    /// Why a value is not taken, where it is JSON and does not fit: serde's errors carry only texts, so that the misfit is put
+    /// beside the error, and the error only stops the parser.
+    misfit: Option<Misfit>,
+    /// The types were inferred: nobody asked for floats, so that no whole number is rounded to one.
+    exact: bool,
+    /// Numbers for float columns are looked at as they are written.
+    literal: bool,
+    /// A number came that serde_json may have rounded to a float by itself, since it is beyond its integers.
+    beyond: bool,
+}
+
+/// Where serde_json's own integers end.
+const INTEGERS_END: f64 = 18_446_744_073_709_551_616.0;
 
 /// Reads one value as `field` wants it.
 pub(crate) struct Seed<'s> {
     pub field: &'s Field,
-    pub fault: &'s mut Fault,
+    pub reading: &'s mut Reading,
 }
 
 impl Seed<'_> {
     fn stop<E: serde::de::Error>(self, misfit: Misfit) -> E {
-        *self.fault = Some(misfit);
+        self.reading.misfit = Some(misfit);
         E::custom("the value does not fit its column")
+    }
+
+    /// Would an inferred column round this whole number?
+    fn rounds(&self, value: i128) -> bool {
+        self.reading.exact && self.field.data_type() == &DataType::Float64 && value as f64 as i128 != value
     }
 
     fn keep<'de, E: serde::de::Error>(self, result: Result<Datum<'de>, Misfit>) -> Result<Datum<'de>, E> {
@@ -50,6 +67,15 @@ impl<'de> DeserializeSeed<'de> for Seed<'_> {
             let raw = <&'de RawValue as serde::Deserialize>::deserialize(deserializer)?;
             let result = decimal(raw.get(), self.field);
             return self.keep(result);
+        }
+        if self.reading.literal && self.field.data_type() == &DataType::Float64 {
+            let raw = <&'de RawValue as serde::Deserialize>::deserialize(deserializer)?;
+            if datum::float64_rounds(raw.get()) {
+                let misfit = Misfit::new(datum::cut(raw.get(), 60), self.field).rounded();
+                return Err(self.stop(misfit));
+            }
+            let mut value = serde_json::Deserializer::from_str(raw.get());
+            return value.deserialize_any(self).map_err(D::Error::custom);
         }
         deserializer.deserialize_any(self)
     }
@@ -114,17 +140,26 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 
     fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Datum<'de>, E> {
+        if self.rounds(i128::from(value)) {
+            let misfit = Misfit::new(value.to_string(), self.field).rounded();
+            return Err(self.stop(misfit));
+        }
         let result = scalar(Json::Int(value), self.field);
         self.keep(result)
     }
 
     fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Datum<'de>, E> {
+        if self.rounds(i128::from(value)) {
+            let misfit = Misfit::new(value.to_string(), self.field).rounded();
+            return Err(self.stop(misfit));
+        }
         let json = i64::try_from(value).map_or(Json::UInt(value), Json::Int);
         let result = scalar(json, self.field);
         self.keep(result)
     }
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Datum<'de>, E> {
+        self.reading.beyond |= value.abs() >= INTEGERS_END / 2.0;
         let result = scalar(Json::Float(value), self.field);
         self.keep(result)
     }
@@ -146,11 +181,11 @@ impl<'de> Visitor<'de> for Seed<'_> {
         };
         let mut items = Vec::new();
         loop {
-            let seed = Seed { field: item, fault: self.fault };
+            let seed = Seed { field: item, reading: self.reading };
             match seq.next_element_seed(seed) {
                 Ok(Some(value)) => items.push(value),
                 Ok(None) => return Ok(Datum::List(items)),
-                Err(error) => return Err(below(self.fault, &format!("[{}]", items.len()), error)),
+                Err(error) => return Err(below(self.reading, &format!("[{}]", items.len()), error)),
             }
         }
     }
@@ -160,12 +195,12 @@ impl<'de> Visitor<'de> for Seed<'_> {
             DataType::Struct(fields) => {
                 let mut values: Vec<Option<Datum<'de>>> = vec![None; fields.len()];
                 let fields: Vec<&Field> = fields.iter().map(AsRef::as_ref).collect();
-                read_object(map, &fields, &mut values, ".", self.fault)?;
+                read_object(map, &fields, &mut values, ".", self.reading)?;
                 Ok(Datum::Struct(values.into_iter().map(|value| value.unwrap_or(Datum::Null)).collect()))
             }
             DataType::Map(entries, _) => match entries.data_type() {
                 DataType::Struct(fields) if fields[0].data_type() == &DataType::Utf8 => {
-                    read_map(map, &fields[1], self.fault)
+                    read_map(map, &fields[1], self.reading)
                 }
                 _ => Err(A::Error::custom("schemas were checked: a map's keys are utf8")),
             },
@@ -177,16 +212,16 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 }
 
-fn below<E>(fault: &mut Fault, step: &str, error: E) -> E {
-    *fault = fault.take().map(|misfit| misfit.below(step));
+fn below<E>(reading: &mut Reading, step: &str, error: E) -> E {
+    reading.misfit = reading.misfit.take().map(|misfit| misfit.below(step));
     error
 }
 
-fn read_map<'de, A: MapAccess<'de>>(mut map: A, value: &Field, fault: &mut Fault) -> Result<Datum<'de>, A::Error> {
+fn read_map<'de, A: MapAccess<'de>>(mut map: A, value: &Field, reading: &mut Reading) -> Result<Datum<'de>, A::Error> {
     let mut entries: Vec<(Datum<'de>, Datum<'de>)> = Vec::new();
     while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-        let read = map.next_value_seed(Seed { field: value, fault: &mut *fault });
-        let read = read.map_err(|error| below(fault, &format!(".{key}"), error))?;
+        let read = map.next_value_seed(Seed { field: value, reading: &mut *reading });
+        let read = read.map_err(|error| below(reading, &format!(".{key}"), error))?;
         entries.push((Datum::Text(key), read));
     }
     Ok(Datum::Map(entries))
@@ -199,7 +234,7 @@ fn read_object<'de, A: MapAccess<'de>>(
     fields: &[&Field],
     values: &mut [Option<Datum<'de>>],
     step: &str,
-    fault: &mut Fault,
+    reading: &mut Reading,
 ) -> Result<(), A::Error> {
     // Most objects have their keys in the order of the schema.
     let mut next = 0;
@@ -210,12 +245,12 @@ fn read_object<'de, A: MapAccess<'de>>(
             continue;
         };
         next = index + 1;
-        let read = map.next_value_seed(Seed { field: fields[index], fault: &mut *fault });
-        values[index] = Some(read.map_err(|error| below(fault, &format!("{step}{key}"), error))?);
+        let read = map.next_value_seed(Seed { field: fields[index], reading: &mut *reading });
+        values[index] = Some(read.map_err(|error| below(reading, &format!("{step}{key}"), error))?);
     }
     for (field, value) in fields.iter().zip(values.iter()) {
         if value.is_none() && !field.is_nullable() {
-            *fault = Some(Misfit::new("nothing", field).below(&format!("{step}{}", field.name())));
+            reading.misfit = Some(Misfit::new("nothing", field).below(&format!("{step}{}", field.name())));
             return Err(A::Error::custom("a column is missing"));
         }
     }
@@ -225,7 +260,7 @@ fn read_object<'de, A: MapAccess<'de>>(
 /// A whole row.
 struct RowSeed<'s> {
     fields: &'s [&'s Field],
-    fault: &'s mut Fault,
+    reading: &'s mut Reading,
 }
 
 impl<'de> DeserializeSeed<'de> for RowSeed<'_> {
@@ -245,21 +280,30 @@ impl<'de> Visitor<'de> for RowSeed<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
         let mut values = vec![None; self.fields.len()];
-        read_object(map, self.fields, &mut values, "", self.fault)?;
+        read_object(map, self.fields, &mut values, "", self.reading)?;
         Ok(values.into_iter().map(|value| value.unwrap_or(Datum::Null)).collect())
     }
 }
 
-/// The row that `line` is, one value for each of `fields`.
+/// The row that `line` is, one value for each of `fields`; `exact` where the types of these were inferred.
 ///
 /// # Errors
 /// A sentence: `column a: got "x", wanted int64`, `a JSON object is wanted, got a list`, or where the line stops being JSON.
-pub(crate) fn row<'a>(line: &'a [u8], fields: &[&Field]) -> Result<Vec<Datum<'a>>, String> {
-    let mut fault = None;
+pub(crate) fn row<'a>(line: &'a [u8], fields: &[&Field], exact: bool) -> Result<Vec<Datum<'a>>, String> {
     let line = std::str::from_utf8(line).map_err(|_| "not UTF-8".to_owned())?;
+    let mut reading = Reading { exact, ..Reading::default() };
+    let read = read(line, fields, &mut reading);
+    if !(read.is_ok() && exact && reading.beyond) {
+        return read;
+    }
+    // Rare enough to read the row a second time.
+    self::read(line, fields, &mut Reading { exact, literal: true, ..Reading::default() })
+}
+
+fn read<'a>(line: &'a str, fields: &[&Field], reading: &mut Reading) -> Result<Vec<Datum<'a>>, String> {
     let mut deserializer = serde_json::Deserializer::from_str(line);
-    let read = RowSeed { fields, fault: &mut fault }.deserialize(&mut deserializer);
-    match (read.and_then(|row| deserializer.end().map(|()| row)), fault) {
+    let read = RowSeed { fields, reading: &mut *reading }.deserialize(&mut deserializer);
+    match (read.and_then(|row| deserializer.end().map(|()| row)), reading.misfit.take()) {
         (Ok(row), _) => Ok(row),
         (Err(_), Some(misfit)) => Err(format!("column {}: got {}, wanted {}", misfit.path, misfit.got, misfit.wanted)),
         (Err(error), None) if error.is_data() => Err(format!("a JSON object is wanted, got {}", kind(line))),

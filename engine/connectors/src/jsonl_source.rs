@@ -13,14 +13,12 @@
 //!
 //! Without `schema` it comes from the first [`SAMPLE_ROWS`] lines of the first file: `bool`, `int64`, `float64` (where a number
 //! has a point or is beyond int64), `utf8`, lists and structs of them, all of which may be null. A column that is only null, or
-//! of several kinds, is an error that asks for `schema`.
+//! of several kinds, or has whole numbers that its float64 would round, is an error that asks for `schema`.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
-use serde_json::Value;
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use wasmill_runtime::connector::{ConnectorContext, ConnectorError, Source, SourceReader, Split};
 
 use crate::columns::Columns;
@@ -28,8 +26,9 @@ use crate::csv_source::SAMPLE_ROWS;
 use crate::file_sink::Format;
 use crate::files::{self, InputFile, cannot_read};
 use crate::formats::JsonLines;
+use crate::json_guess;
 use crate::json_value;
-use crate::options::{self, wrong};
+use crate::options;
 use crate::rows::{Batches, ROW_BYTES_MAX, Row, RowReader, raw_text};
 
 /// Rows of files of JSON lines.
@@ -37,12 +36,15 @@ use crate::rows::{Batches, ROW_BYTES_MAX, Row, RowReader, raw_text};
 pub(crate) struct JsonLinesSource {
     files: Vec<InputFile>,
     schema: SchemaRef,
+    /// Did the sample decide the types, not the job?
+    inferred: bool,
 }
 
 impl JsonLinesSource {
     pub(crate) fn new(mut context: ConnectorContext<'_>) -> Result<JsonLinesSource, ConnectorError> {
-        let path = context.options.required_string("path").map_err(wrong)?;
+        let path = options::path(context.options)?;
         let declared = options::schema(&mut context)?;
+        let inferred = declared.is_none();
         let files = files::list(context.base, &path)?;
         let schema = match declared {
             Some(schema) => schema,
@@ -55,7 +57,7 @@ impl JsonLinesSource {
             None => schema,
             Some(indices) => Arc::new(schema.project(&indices).expect("the projection was looked up in this schema")),
         };
-        Ok(JsonLinesSource { files, schema })
+        Ok(JsonLinesSource { files, schema, inferred })
     }
 }
 
@@ -70,7 +72,7 @@ impl Source for JsonLinesSource {
 
     fn open(&self, split: &Split) -> Result<Box<dyn SourceReader>, ConnectorError> {
         let file = files::find(self.files.iter(), split)?;
-        let reader = JsonLinesReader { lines: Lines::open(file)? };
+        let reader = JsonLinesReader { lines: Lines::new(&file.name, file.open()?), inferred: self.inferred };
         Ok(Box::new(Batches::new(reader, Columns::new(Arc::clone(&self.schema)), file.name.clone())))
     }
 
@@ -81,6 +83,7 @@ impl Source for JsonLinesSource {
 
 struct JsonLinesReader {
     lines: Lines,
+    inferred: bool,
 }
 
 impl RowReader for JsonLinesReader {
@@ -90,7 +93,7 @@ impl RowReader for JsonLinesReader {
         }
         let schema = Arc::clone(columns.schema());
         let fields: Vec<&Field> = schema.fields().iter().map(AsRef::as_ref).collect();
-        match json_value::row(&self.lines.line, &fields) {
+        match json_value::row(&self.lines.line, &fields, self.inferred) {
             Ok(row) => {
                 columns.append(&row);
                 Ok(Row::Good)
@@ -110,7 +113,7 @@ impl RowReader for JsonLinesReader {
 /// The lines of a file that are not blank.
 struct Lines {
     name: String,
-    file: BufReader<File>,
+    file: BufReader<Box<dyn Read + Send>>,
     /// Without its line end.
     line: Vec<u8>,
     /// From 1.
@@ -119,9 +122,9 @@ struct Lines {
 }
 
 impl Lines {
-    fn open(file: &InputFile) -> Result<Lines, ConnectorError> {
-        let reader = BufReader::with_capacity(256 << 10, file.open()?);
-        Ok(Lines { name: file.name.clone(), file: reader, line: Vec::new(), number: 0, bytes_read: 0 })
+    fn new(name: &str, file: Box<dyn Read + Send>) -> Lines {
+        let file = BufReader::with_capacity(256 << 10, file);
+        Lines { name: name.to_owned(), file, line: Vec::new(), number: 0, bytes_read: 0 }
     }
 
     /// Goes to the next line; false at the end of the file.
@@ -155,118 +158,35 @@ impl Lines {
     }
 }
 
-/// What is known of a column's type from the values so far.
-#[derive(Debug, Clone, PartialEq)]
-enum Guess {
-    Unknown,
-    Bool,
-    Int,
-    Float,
-    Text,
-    List(Box<Guess>),
-    Struct(Vec<(String, Guess)>),
-}
-
-impl Guess {
-    fn of(value: &Value) -> Result<Guess, String> {
-        Ok(match value {
-            Value::Null => Guess::Unknown,
-            Value::Bool(_) => Guess::Bool,
-            Value::Number(number) if number.is_i64() => Guess::Int,
-            Value::Number(_) => Guess::Float,
-            Value::String(_) => Guess::Text,
-            Value::Array(items) => {
-                let items = items.iter().try_fold(Guess::Unknown, |guess, item| guess.and(Guess::of(item)?, "[]"));
-                Guess::List(Box::new(items?))
-            }
-            Value::Object(entries) => Guess::Struct(Guess::entries(entries)?),
-        })
-    }
-
-    fn entries(entries: &serde_json::Map<String, Value>) -> Result<Vec<(String, Guess)>, String> {
-        entries.iter().map(|(name, value)| Ok((name.clone(), Guess::of(value)?))).collect()
-    }
-
-    /// What both fit.
-    fn and(self, other: Guess, path: &str) -> Result<Guess, String> {
-        Ok(match (self, other) {
-            (Guess::Unknown, one) | (one, Guess::Unknown) => one,
-            (Guess::Int, Guess::Float) | (Guess::Float, Guess::Int) => Guess::Float,
-            (Guess::List(a), Guess::List(b)) => Guess::List(Box::new(a.and(*b, &format!("{path}[]"))?)),
-            (Guess::Struct(a), Guess::Struct(b)) => Guess::Struct(merge(a, b, &format!("{path}."))?),
-            (a, b) if a == b => a,
-            (a, b) => return Err(format!("column {path} has values of several kinds ({} and {})", a.name(), b.name())),
-        })
-    }
-
-    fn name(&self) -> &'static str {
-        match self {
-            Guess::Unknown => "null",
-            Guess::Bool => "bool",
-            Guess::Int => "int64",
-            Guess::Float => "float64",
-            Guess::Text => "utf8",
-            Guess::List(_) => "list",
-            Guess::Struct(_) => "struct",
-        }
-    }
-
-    fn data_type(self, path: &str) -> Result<DataType, String> {
-        Ok(match self {
-            Guess::Unknown => return Err(format!("column {path} is always null")),
-            Guess::Bool => DataType::Boolean,
-            Guess::Int => DataType::Int64,
-            Guess::Float => DataType::Float64,
-            Guess::Text => DataType::Utf8,
-            Guess::List(item) => {
-                DataType::List(Arc::new(Field::new("item", item.data_type(&format!("{path}[]"))?, true)))
-            }
-            Guess::Struct(entries) => DataType::Struct(fields(entries, &format!("{path}."))?),
-        })
-    }
-}
-
-fn merge(
-    mut into: Vec<(String, Guess)>,
-    from: Vec<(String, Guess)>,
-    path: &str,
-) -> Result<Vec<(String, Guess)>, String> {
-    for (name, guess) in from {
-        match into.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, known)) => {
-                let before = std::mem::replace(known, Guess::Unknown);
-                *known = before.and(guess, &format!("{path}{name}"))?;
-            }
-            None => into.push((name, guess)),
-        }
-    }
-    Ok(into)
-}
-
-fn fields(entries: Vec<(String, Guess)>, path: &str) -> Result<Fields, String> {
-    let field = |(name, guess): (String, Guess)| {
-        let data_type = guess.data_type(&format!("{path}{name}"))?;
-        Ok(Field::new(name, data_type, true))
-    };
-    entries.into_iter().map(field).collect()
-}
-
 fn infer(file: &InputFile) -> Result<Schema, ConnectorError> {
-    let mut lines = Lines::open(file)?;
+    let mut lines = Lines::new(&file.name, file.peek()?);
     let mut entries = Vec::new();
-    let mut sampled = 0;
+    let (mut sampled, mut objects) = (0, 0);
+    // A line that is no object says nothing of types; it is rejected when it is read.
+    let mut malformed = None;
     let fail = |message: String| ConnectorError::new(format!("{}: {message}: give the option schema", file.name));
     while sampled < SAMPLE_ROWS && lines.next()? {
         sampled += 1;
-        // A line that is no object says nothing of types; it is rejected when it is read.
-        if let Ok(Value::Object(object)) = serde_json::from_slice(&lines.line) {
-            entries = Guess::entries(&object).and_then(|found| merge(entries, found, "")).map_err(fail)?;
+        if let Some(found) = json_guess::columns(&lines.line) {
+            objects += 1;
+            entries = found.and_then(|found| json_guess::merge(entries, found, "")).map_err(fail)?;
+        } else if malformed.is_none() {
+            let message = json_value::row(&lines.line, &[], false).err();
+            malformed = Some((lines.number, message.unwrap_or_else(|| "not JSON: nested too deep".into())));
         }
     }
-    if entries.is_empty() {
-        return Err(fail("no object to learn the columns from".into()));
+    match malformed {
+        _ if !entries.is_empty() => {}
+        None if objects > 0 => return Err(fail("no object has a key, so that there are no columns".into())),
+        None => return Err(fail("the file is empty, so that its columns are not known".into())),
+        Some((line, message)) => {
+            return Err(ConnectorError::new(format!(
+                "{}:{line}: {message}: each line must be one whole JSON object, and none of the first {sampled} is one",
+                file.name
+            )));
+        }
     }
-    let schema = Schema::new(fields(entries, "").map_err(fail)?);
+    let schema = Schema::new(json_guess::fields(entries, "").map_err(fail)?);
     match crate::contract_types::unsupported(&schema) {
         Some(message) => Err(fail(message)),
         None => Ok(schema),

@@ -123,13 +123,70 @@ fn types_are_inferred() {
         ["i: int64?", "f: float64?", "s: utf8?", "b: bool?", "l: list<int64?>?", "o: struct<x: list<utf8?>?>?"];
     assert_eq!(schema(content).unwrap(), expected);
     assert_eq!(schema("{\"a\": null}").unwrap_err(), "x.jsonl: column a is always null: give the option schema");
-    assert_eq!(schema("").unwrap_err(), "x.jsonl: no object to learn the columns from: give the option schema");
+    assert_eq!(
+        schema("").unwrap_err(),
+        "x.jsonl: the file is empty, so that its columns are not known: give the option schema"
+    );
+    assert_eq!(
+        schema("{}\n").unwrap_err(),
+        "x.jsonl: no object has a key, so that there are no columns: give the option schema"
+    );
+    assert_eq!(
+        schema("\n[{\"a\": 1},\n{\"a\": 2}]\n").unwrap_err(),
+        "x.jsonl:2: a JSON object is wanted, got a list: each line must be one whole JSON object, and none of the \
+         first 2 is one"
+    );
+    let cut = schema("{\"a\":\n 1}\n").unwrap_err();
+    assert!(
+        cut.starts_with("x.jsonl:1: not JSON: EOF while parsing a value at column 5: each line must be one"),
+        "{cut}"
+    );
     assert_eq!(
         schema("{\"a\": {\"b\": 1}}\n{\"a\": {\"b\": \"x\"}}").unwrap_err(),
         "x.jsonl: column a.b has values of several kinds (int64 and utf8): give the option schema"
     );
     let deep = format!("{{\"a\": {}1{}}}", "[".repeat(20), "]".repeat(20));
     assert!(schema(&deep).unwrap_err().contains("nests deeper"));
+}
+
+#[test]
+fn no_whole_number_is_rounded_in_an_inferred_column() {
+    let columns =
+        |values: &[&str]| schema(&values.iter().map(|value| format!("{{\"a\": {value}}}\n")).collect::<String>());
+    assert_eq!(columns(&["9223372036854775807"]).unwrap(), ["a: int64?"]);
+    assert_eq!(columns(&["1.5", "9007199254740992", "1e30"]).unwrap(), ["a: float64?"]);
+    // A float that holds it exactly.
+    assert_eq!(columns(&["1", "100000000000000000000"]).unwrap(), ["a: float64?"]);
+    for values in [["1.5", "9007199254740993"], ["9007199254740993", "1e3"]] {
+        assert_eq!(
+            columns(&values).unwrap_err(),
+            "x.jsonl: column a has numbers with a point or exponent, and 9007199254740993, which float64 would round: give \
+             the option schema"
+        );
+    }
+    for beyond in ["18446744073709551615", "-9223372036854775809", "100000000000000000001"] {
+        assert_eq!(
+            columns(&["1", beyond]).unwrap_err(),
+            format!(
+                "x.jsonl: column a has whole numbers beyond int64, and {beyond}, which float64 would round: give the option \
+                 schema"
+            )
+        );
+    }
+    for beyond in ["9007199254740993", "18446744073709551615", "100000000000000000001", "-100000000000000000001"] {
+        let content = format!("{}{{\"a\": [{beyond}]}}\n{{\"a\": [1e20]}}\n", "{\"a\": [1.5]}\n".repeat(SAMPLE_ROWS));
+        let found = all(&content, "");
+        assert_eq!(
+            found.messages(),
+            [format!(
+                "x.jsonl:1001: column a[0]: got {beyond}, wanted float64?, which would round it: give the option schema, with \
+                 int64, decimal or utf8, or with float64 where the nearest float will do"
+            )]
+        );
+        assert_eq!(found.rows().num_rows(), SAMPLE_ROWS + 1);
+        // Who asks for floats gets them.
+        assert_eq!(all(&content, "schema: {a: 'list<float64>'}").rows().num_rows(), SAMPLE_ROWS + 2);
+    }
 }
 
 #[test]

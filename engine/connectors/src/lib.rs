@@ -4,24 +4,31 @@
 //! `collection`, the sinks `parquet`, `csv`, `jsonl`, `print` and `blackhole`. Their options stand in the modules of the same
 //! names. From Rust there are also [`CollectionSource`] and [`CollectSink`].
 //!
-//! Paths are relative to the job file. A path is a file, a directory, a glob or a URL; `s3://`, `gs://`, `az://` and `https://`
-//! need the cargo features `aws`, `gcp`, `azure` and `http`.
+//! Paths are relative to the job file. A path is a file, a directory, a glob or a URL (`s3://`, `gs://`, `az://`, `https://`).
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that panics has failed"))]
 
 mod collection;
 mod columns;
 mod contract_types;
+mod csv_dialect;
+mod csv_records;
+mod csv_sink;
 mod csv_source;
 mod datum;
 mod file_sink;
 mod files;
 mod formats;
 mod generator;
+mod json_guess;
 mod json_value;
 mod jsonl_source;
+mod local_output;
 mod options;
+mod output;
 mod parquet_source;
+mod remote;
+mod remote_output;
 mod rows;
 mod small_sinks;
 
@@ -43,7 +50,7 @@ pub fn register(registry: &mut ConnectorRegistry) {
     registry.register_source("generator", |context| Ok(Arc::new(generator::GeneratorSource::new(context)?)));
     registry.register_source("collection", |context| Ok(Arc::new(CollectionSource::new(context)?)));
     registry.register_sink("parquet", |context| file_sink(context, formats::Parquet::new));
-    registry.register_sink("csv", |context| file_sink(context, formats::Csv::new));
+    registry.register_sink("csv", |context| file_sink(context, csv_sink::Csv::new));
     registry.register_sink("jsonl", |context| file_sink(context, |_| Ok(formats::JsonLines)));
     registry.register_sink("print", |context| Ok(Arc::new(PrintSink::new(context)?)));
     registry.register_sink("blackhole", |_| Ok(Arc::new(BlackholeSink)));

@@ -7,6 +7,9 @@ use wasmill_host::data_type;
 use wasmill_runtime::connector::{ConnectorContext, ConnectorError};
 use wasmill_runtime::value::{Location, OptionError, Options, Value};
 
+/// Of many mistakes of one kind so many are told.
+const ERRORS_TOLD_MAX: usize = 10;
+
 /// An option's error as a connector's; the place in the job file goes along as the source.
 pub(crate) fn wrong(error: OptionError) -> ConnectorError {
     ConnectorError::new(error.to_string()).caused_by(error)
@@ -15,6 +18,39 @@ pub(crate) fn wrong(error: OptionError) -> ConnectorError {
 /// What is wrong with `key`, which stands at `at`.
 pub(crate) fn wrong_at(at: Location, key: &str, message: impl Into<String>) -> ConnectorError {
     wrong(OptionError { at, key: key.to_owned(), message: message.into() })
+}
+
+/// The option `path`, which must say something: nothing would mean the whole folder of the job.
+pub(crate) fn path(options: &mut Options) -> Result<String, ConnectorError> {
+    let at = options.at("path");
+    let path = options.required_string("path").map_err(wrong)?;
+    if path.trim().is_empty() {
+        return Err(wrong_at(at, "path", "is empty: give a file, a directory or a URL"));
+    }
+    Ok(path)
+}
+
+/// All of `errors` in one, at the place of the first; `what` they are, in the plural. Of many only the first few are told.
+pub(crate) fn together(mut errors: Vec<ConnectorError>, what: &str) -> Result<(), ConnectorError> {
+    let count = errors.len();
+    match count {
+        0 => return Ok(()),
+        1 => return Err(errors.remove(0)),
+        _ => {}
+    }
+    let mut message = format!("{count} {what}:");
+    for error in errors.iter().take(ERRORS_TOLD_MAX) {
+        let place = error.source.as_deref().and_then(|source| source.downcast_ref::<OptionError>());
+        let line = place
+            .filter(|place| place.at.is_known())
+            .map_or(String::new(), |place| format!("line {}: ", place.at.line));
+        message += &format!("\n  {line}{}", error.message);
+    }
+    if count > ERRORS_TOLD_MAX {
+        message += &format!("\n  and {} more", count - ERRORS_TOLD_MAX);
+    }
+    let first = errors.remove(0);
+    Err(ConnectorError { message, ..first })
 }
 
 /// The option `schema: {column: type}`, in order.

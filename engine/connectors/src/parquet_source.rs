@@ -24,7 +24,7 @@ use wasmill_runtime::connector::{ConnectorContext, ConnectorError, ReadOutcome, 
 use crate::contract_types;
 use crate::datum::notation;
 use crate::files::{self, InputFile};
-use crate::options::{self, wrong};
+use crate::options;
 
 /// Rows of Parquet files.
 #[derive(Debug)]
@@ -35,10 +35,10 @@ pub(crate) struct ParquetSource {
 
 impl ParquetSource {
     pub(crate) fn new(context: ConnectorContext<'_>) -> Result<ParquetSource, ConnectorError> {
-        let path = context.options.required_string("path").map_err(wrong)?;
+        let path = options::path(context.options)?;
         let files = files::list(context.base, &path)?;
         let first = &files[0];
-        let metadata = metadata(first, &first.open()?)?;
+        let metadata = metadata(first, &first.peek_file()?)?;
         let all = metadata.schema();
         let indices = options::projection(context.options, all, &first.name)?;
         let indices = indices.unwrap_or_else(|| (0..all.fields().len()).collect());
@@ -61,7 +61,7 @@ impl ParquetSource {
 
 /// Checks that `file` has `fields` as `first` does, lets them be null where they may be in `file`, and tells its rows.
 fn agree(first: &InputFile, fields: &mut [Field], file: &InputFile) -> Result<u64, ConnectorError> {
-    let metadata = metadata(file, &file.open()?)?;
+    let metadata = metadata(file, &file.peek_file()?)?;
     for field in fields {
         let found = column(metadata.schema(), field, first, file)?;
         if found.is_nullable() && !field.is_nullable() {
@@ -124,7 +124,7 @@ impl Source for ParquetSource {
     fn open(&self, split: &Split) -> Result<Box<dyn SourceReader>, ConnectorError> {
         let first = &self.files[0].0;
         let file = files::find(self.files.iter().map(|(file, _)| file), split)?;
-        let content = file.open()?;
+        let content = file.open_file()?;
         let metadata = metadata(file, &content)?;
         for field in self.schema.fields() {
             let found = column(metadata.schema(), field, first, file)?;

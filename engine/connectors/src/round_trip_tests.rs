@@ -24,9 +24,13 @@ fn registry() -> ConnectorRegistry {
 }
 
 fn round_trip(format: &str, rows: &RecordBatch) -> RecordBatch {
+    round_trip_with(format, rows, "")
+}
+
+fn round_trip_with(format: &str, rows: &RecordBatch, more: &str) -> RecordBatch {
     let dir = tempfile::tempdir().unwrap();
     let registry = registry();
-    let mut given = options("path: out\n");
+    let mut given = options(&format!("path: out\n{more}"));
     let sink = registry.sink(format, ConnectorContext { base: dir.path(), options: &mut given }).unwrap();
     sink.accept(&rows.schema()).unwrap();
     sink.start().unwrap();
@@ -43,7 +47,7 @@ fn round_trip(format: &str, rows: &RecordBatch) -> RecordBatch {
                 text + &format!("  {}: '{}'\n", field.name(), notation(field))
             }),
         };
-    let mut given = options(&format!("path: out\n{schema}"));
+    let mut given = options(&format!("path: out\n{more}\n{schema}"));
     let source = registry.source(format, ConnectorContext { base: dir.path(), options: &mut given }).unwrap();
     let all = read(source.as_ref(), 7).unwrap();
     assert_eq!(all.rejected, []);
@@ -133,6 +137,42 @@ proptest! {
         }
     }
 
+    /// Null, the empty text, and texts that look like null or are full of what CSV is made of.
+    #[test]
+    fn null_and_the_empty_text_come_back_apart(
+        values in proptest::collection::vec(
+            (proptest::option::of("[\"a,;\r\n\u{feff}]{0,3}|NA|NULL"), proptest::option::of(any::<i8>()), proptest::option::of(proptest::collection::vec(any::<u8>(), 0..2))),
+            1..20,
+        ),
+        null in prop_oneof![Just(""), Just("NA"), Just("NULL")],
+        first in any::<bool>(),
+    ) {
+        let texts: ArrayRef = Arc::new(values.iter().map(|row| row.0.clone()).collect::<StringArray>());
+        let ints: ArrayRef = Arc::new(values.iter().map(|row| row.1).collect::<arrow::array::Int8Array>());
+        let bytes: ArrayRef = Arc::new(values.iter().map(|row| row.2.clone()).collect::<BinaryArray>());
+        let mut columns = vec![("s", texts, true), ("i", ints, true), ("b", bytes, true)];
+        if !first {
+            columns.rotate_left(1);
+        }
+        let rows = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
+        for more in ["", "delimiter: ;", "header: false"] {
+            let more = format!("null-literal: '{null}'\n{more}");
+            prop_assert_eq!(&round_trip_with("csv", &rows, &more), &rows, "{}", more);
+        }
+    }
+
+    /// A file of one column has blank lines where a value is nothing.
+    #[test]
+    fn one_column_comes_back(values in proptest::collection::vec(proptest::option::of("[a\"\n]{0,2}"), 1..20), number in any::<bool>()) {
+        let column: ArrayRef = match number {
+            true => Arc::new(values.iter().map(|value| value.as_ref().map(|text| text.len() as i64)).collect::<Int64Array>()),
+            false => Arc::new(values.iter().cloned().collect::<StringArray>()),
+        };
+        let rows = RecordBatch::try_from_iter_with_nullable([("c", column, true)]).unwrap();
+        let null = if number { "" } else { "null-literal: NA" };
+        prop_assert_eq!(&round_trip_with("csv", &rows, null), &rows);
+    }
+
     #[test]
     fn nested_rows_come_back(values in proptest::collection::vec(value(), 1..20)) {
         let rows = nested(&values);
@@ -141,6 +181,21 @@ proptest! {
             prop_assert_eq!(&convert(&back, &rows.schema()).unwrap(), &rows, "{}", format);
         }
     }
+}
+
+#[test]
+fn a_null_that_would_be_a_blank_line_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut given = options("path: out\n");
+    let sink = registry().sink("csv", ConnectorContext { base: dir.path(), options: &mut given }).unwrap();
+    let column: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), None]));
+    let rows = RecordBatch::try_from_iter([("c", column)]).unwrap();
+    sink.start().unwrap();
+    let mut writer = sink.writer(&rows.schema(), Subtask { index: 0, parallelism: 1 }).unwrap();
+    let error = writer.write(&rows).unwrap_err();
+    assert!(
+        error.source.unwrap().to_string().ends_with("give the sink a null-literal, such as null-literal: \"NULL\"")
+    );
 }
 
 #[test]

@@ -1,0 +1,60 @@
+//! Where a file sink writes, and how a file appears there whole.
+
+use std::fmt;
+use std::io::Write;
+
+use wasmill_runtime::connector::ConnectorError;
+
+use crate::file_sink::EncodeError;
+
+/// A directory, of this machine or of an object store. What is written to it is seen when it is finished, and not before.
+pub(crate) trait Output: fmt::Debug + Send + Sync {
+    /// For a person: where the file `name` lies, or the directory itself.
+    fn place(&self, name: Option<&str>) -> String;
+
+    /// The directory, the same however it is spelt.
+    fn identity(&self) -> String;
+
+    /// Why no file can be made there, if that is known before the job runs; touches nothing.
+    fn refuse(&self) -> Option<String>;
+
+    /// Makes it ready, and removes what earlier runs left unfinished of the files whose names are `ours`.
+    fn start(&self, ours: &dyn Fn(&str) -> bool) -> Result<(), ConnectorError>;
+
+    /// The names of the finished files that lie directly in it, or of `one` if it is there.
+    fn names(&self, one: Option<&str>) -> Result<Vec<String>, ConnectorError>;
+
+    /// Begins the file `name`.
+    fn create(&self, name: &str) -> Result<Unfinished, ConnectorError>;
+
+    /// The name that the file will have which [`Prepare::prepare`] told as `prepared`; `None` if it was not told so here.
+    fn name_of(&self, prepared: &str) -> Option<String>;
+
+    /// Did [`finish`](Self::finish) do it already?
+    fn is_finished(&self, prepared: &str) -> bool;
+
+    /// Lets a file appear under its name, in place of another of that name.
+    fn finish(&self, prepared: &str) -> Result<(), ConnectorError>;
+
+    fn remove(&self, name: &str) -> Result<(), ConnectorError>;
+
+    /// What was finished or removed must be so after a crash too.
+    fn settle(&self) -> Result<(), ConnectorError>;
+
+    /// Removes what this run wrote and did not finish. What cannot be removed is left.
+    fn abort(&self);
+}
+
+/// A file being written.
+pub(crate) struct Unfinished {
+    /// For messages.
+    pub place: String,
+    pub content: Box<dyn Write + Send>,
+    pub end: Box<dyn Prepare>,
+}
+
+/// The end of an unfinished file, when its content is written and flushed.
+pub(crate) trait Prepare: Send {
+    /// Brings all of it to where it stays, and tells what finishes it.
+    fn prepare(self: Box<Self>) -> Result<String, EncodeError>;
+}
