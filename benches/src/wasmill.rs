@@ -29,7 +29,7 @@ pub fn environment() -> Result<Environment, BenchError> {
     built("guests/target/wasm32-wasip2/release/bench_guest.wasm", "make guests")?;
     let runner = built("target/wasmill/python-runner.wasm", "make python-runner")?;
     let config = EngineConfig { cache_dir: Some(root().join("target/wasmill-cache")), ..EngineConfig::default() };
-    Ok(Environment { engine: Engine::new(config)?, python_runner: Some(runner) })
+    Ok(Environment { engine: Engine::new(config)?, python_runner: Some(runner), packages_dir: None })
 }
 
 /// A job with one bundle size.

@@ -32,7 +32,11 @@ pub fn environment() -> Environment {
         let cache_dir = Some(root().join("target/test-cache"));
         Engine::new(EngineConfig { cache_dir, ..EngineConfig::default() }).expect("an engine")
     });
-    Environment { engine: engine.clone(), python_runner: Some(built("target/wasmill/python-runner.wasm")) }
+    Environment {
+        engine: engine.clone(),
+        python_runner: Some(built("target/wasmill/python-runner.wasm")),
+        packages_dir: None,
+    }
 }
 
 pub fn connectors() -> ConnectorRegistry {

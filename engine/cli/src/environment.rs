@@ -17,9 +17,10 @@ pub(crate) fn environment() -> Result<Environment, Failure> {
     // Python wants this much to end a recursion by itself, before the stack does.
     let stack_bytes_max = 2 << 20;
     let cache_dir = cache_dir(|name| env::var_os(name));
+    let packages_dir = cache_dir.as_ref().map(|folder| folder.join("packages"));
     let config = EngineConfig { cache_dir, stack_bytes_max, ..EngineConfig::default() };
     let engine = Engine::new(config).map_err(Failure::Host)?;
-    Ok(Environment { engine, python_runner: python_runner()? })
+    Ok(Environment { engine, python_runner: python_runner()?, packages_dir })
 }
 
 /// Every connector that there is.

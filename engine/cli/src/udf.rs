@@ -4,7 +4,6 @@ pub(crate) mod bench;
 pub(crate) mod build;
 pub(crate) mod inspect;
 pub(crate) mod new;
-pub(crate) mod python;
 pub(crate) mod test;
 
 use std::path::{Path, PathBuf};

@@ -457,6 +457,15 @@ fn requirements_travel_along_and_native_ones_are_refused_by_name() {
     let built = run();
     assert_eq!(built.code, Some(0), "{}", built.err);
     assert!(built.out.starts_with("legs.wasm ("), "{}", built.out);
+    // A job takes the same along by itself.
+    for packages in ["requirements.txt", "tiny_helper-1.0-py3-none-any.whl"] {
+        let text = format!(
+            "name: twice\nudfs: {{ legs: {{ path: legs.py, packages: {packages} }} }}\npipeline:\n  - g: {{ source: generator, rows: 2, fields: {{ i: {{ sequence: {{}} }} }} }}\n\
+             \x20 - t: {{ from: g, with: {{ t: legs.twice(i) }} }}\n  - out: {{ from: t, sink: print }}\n"
+        );
+        let ran = job(folder.path(), &text, &["-q"]);
+        assert_eq!((ran.code, ran.out.as_str()), (Some(0), "{\"i\":0,\"t\":0}\n{\"i\":1,\"t\":2}\n"), "{}", ran.err);
+    }
     requirements(&wheel(folder.path(), "helper/fast.so", "\x7fELF"));
     let refused = run();
     assert_eq!(refused.code, Some(2));

@@ -1,7 +1,7 @@
 //! The stream processor: a validated [`graph::JobGraph`] runs as tasks on threads.
 //!
 //! ```text
-//! job file ──▶ job_file::read ─┐
+//! job file ──▶ job_file::load ─┐
 //!                              ├─▶ spec::JobSpec ─▶ validate::validate ─▶ graph::JobGraph ─▶ job::start
 //! Rust ──────▶ spec ───────────┘
 //! ```
@@ -21,6 +21,7 @@ pub mod value;
 mod bind;
 pub mod error;
 pub mod graph;
+pub mod python_files;
 pub mod udf_file;
 pub mod validate;
 

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use wasmill_host::{Capabilities, Engine, Limits, Resource, SourceFile, UdfModule};
+use wasmill_host::{Capabilities, Engine, Limits, Resource, UdfModule};
 
 use crate::error::{Problem, ProblemKind};
 use crate::graph::Udf;
+use crate::python_files;
 use crate::spec::{ON_ERROR, UdfSpec};
 use crate::value::{Location, Name, OptionError, Options, ValueKind};
 
@@ -16,13 +18,12 @@ pub struct Environment {
     pub engine: Engine,
     /// The component that runs `.py` files; without it such a UDF is a [`Problem`].
     pub python_runner: Option<PathBuf>,
+    /// Where the packages that a `requirements.txt` asks for are kept between runs; without it they are fetched each time.
+    pub packages_dir: Option<PathBuf>,
 }
 
 /// Interpreters need more than the 64 MiB of a compiled UDF.
 const INTERPRETER_MEMORY_BYTES_MAX: usize = 256 << 20;
-
-/// Endings of files that hold machine code, which no sandbox runs.
-const NATIVE: [&str; 4] = ["so", "pyd", "dylib", "dll"];
 
 pub(crate) struct Loader<'a> {
     environment: &'a Environment,
@@ -45,6 +46,11 @@ impl<'a> Loader<'a> {
         let module = match path.extension().and_then(|extension| extension.to_str()) {
             Some("py") => self.python(name, &path, &settings).map_err(fail)?,
             Some("wasm") => {
+                if let Some(package) = settings.packages.first() {
+                    let message = "packages: goes with a .py file; a component brings its own: build it with `wasmill udf build FILE.py --include PATH`";
+                    let kind = ProblemKind::Udf { udf: name.clone(), message: message.into() };
+                    return Err(vec![Problem::new(package.at, kind)]);
+                }
                 let bytes = read(name, &path).map_err(fail)?;
                 self.environment.engine.load(name, &bytes).map_err(|error| fail(ProblemKind::Host { error }))?
             }
@@ -73,11 +79,9 @@ impl<'a> Loader<'a> {
     }
 
     fn python(&mut self, udf: &str, path: &Path, settings: &Settings) -> Result<UdfModule, ProblemKind> {
-        let program = read(udf, path)?;
-        let mut files = vec![SourceFile { path: file_name(path), content: program.into() }];
-        for package in &settings.packages {
-            collect(udf, &self.base.join(&package.text), &mut files)?;
-        }
+        let packages: Vec<PathBuf> = settings.packages.iter().map(|package| self.base.join(&package.text)).collect();
+        let files = python_files::collect(path, &packages, self.environment.packages_dir.as_deref())
+            .map_err(|error| ProblemKind::PythonFiles { udf: udf.to_owned(), error })?;
         let runner = match &self.runner {
             Some(runner) => runner.clone(),
             None => {
@@ -126,48 +130,6 @@ fn file_name(path: &Path) -> String {
     path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
-/// A module file, or a folder of packages, with all that lies in it, in a fixed order.
-fn collect(udf: &str, path: &Path, files: &mut Vec<SourceFile>) -> Result<(), ProblemKind> {
-    if path.is_dir() {
-        collect_folder(udf, path, "", files)
-    } else {
-        let content = read(udf, path)?.into();
-        files.push(SourceFile { path: native_refused(udf, &file_name(path))?, content });
-        Ok(())
-    }
-}
-
-fn collect_folder(udf: &str, folder: &Path, prefix: &str, files: &mut Vec<SourceFile>) -> Result<(), ProblemKind> {
-    let unreadable = |error| ProblemKind::UdfFile { udf: udf.to_owned(), path: folder.to_owned(), error };
-    let entries = std::fs::read_dir(folder).map_err(unreadable)?;
-    let mut entries = entries.collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
-    entries.sort_by_key(std::fs::DirEntry::file_name);
-    for entry in entries {
-        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
-        let path = entry.path();
-        if path.is_dir() {
-            if entry.file_name() != "__pycache__" {
-                collect_folder(udf, &path, &format!("{name}/"), files)?;
-            }
-        } else {
-            files.push(SourceFile { path: native_refused(udf, &name)?, content: read(udf, &path)?.into() });
-        }
-    }
-    Ok(())
-}
-
-fn native_refused(udf: &str, file: &str) -> Result<String, ProblemKind> {
-    let ending = Path::new(file).extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-    if NATIVE.contains(&ending) {
-        let package = file.split('/').next().unwrap_or(file);
-        let message = format!(
-            "package \"{package}\" needs native code ({file}), which does not run in WebAssembly: use a pure-Python package in its place"
-        );
-        return Err(ProblemKind::Udf { udf: udf.to_owned(), message });
-    }
-    Ok(file.to_owned())
-}
-
 /// A UDF's own keys.
 struct Settings {
     path: String,
@@ -201,10 +163,11 @@ impl Settings {
         keep(options.strings("packages").map(|names| settings.packages = names.unwrap_or_default()));
         keep(options.choice("on-error", &ON_ERROR).map(|choice| settings.on_error = choice.unwrap_or_default()));
         keep(memory(&mut options).map(|bytes| settings.limits.memory_bytes_max = bytes));
-        keep(options.duration("timeout").map(|time| {
-            if let Some(time) = time {
-                settings.limits.call_time_max = time;
-            }
+        keep(time(&mut options, "timeout").map(|time| {
+            settings.limits.call_time_max = time.unwrap_or(settings.limits.call_time_max);
+        }));
+        keep(time(&mut options, "load.timeout").map(|time| {
+            settings.limits.load_time_max = time.unwrap_or(settings.limits.load_time_max);
         }));
         keep(options.bytes("output.max").map(|bytes| {
             if let Some(bytes) = bytes.and_then(|bytes| usize::try_from(bytes).ok()) {
@@ -223,6 +186,18 @@ impl Settings {
             Problem::new(at, ProblemKind::UdfOption { udf: udf.text.clone(), error })
         };
         Err(errors.into_iter().map(problem).collect())
+    }
+}
+
+/// A limit of 0 would let nothing run, and whoever writes it means none.
+fn time(options: &mut Options, key: &str) -> Result<Option<Duration>, OptionError> {
+    let at = options.at(key);
+    match options.duration(key)? {
+        Some(Duration::ZERO) => {
+            let message = "is 0; 1ms or more is possible, and there is no way to have no limit".to_owned();
+            Err(OptionError { at, key: key.to_owned(), message })
+        }
+        time => Ok(time),
     }
 }
 

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use wasmill_host::{Limits, SourceFile, source_section};
+use wasmill_runtime::python_files::{self, PythonFilesError};
 use wasmill_runtime::udf_file::Environment;
 
-use super::{Project, not_started, parent, project, python};
+use super::{Project, not_started, parent, project};
 use crate::args::BuildArgs;
 use crate::environment::{environment, load_bytes, read_runner};
 use crate::report::Failure;
@@ -41,7 +42,14 @@ fn build_python(args: &BuildArgs, program: &Path) -> Result<(), Failure> {
     let requirements = args.requirements.clone().or_else(|| beside.is_file().then_some(beside));
     let environment = environment()?;
     let runner = read_runner(&environment)?;
-    let files = python::files(program, requirements.as_deref(), &args.include)?;
+    let packages: Vec<PathBuf> = requirements.into_iter().chain(args.include.iter().cloned()).collect();
+    let files =
+        python_files::collect(program, &packages, environment.packages_dir.as_deref()).map_err(
+            |error| match error {
+                PythonFilesError::Pip { .. } | PythonFilesError::NoPython { .. } => Failure::Tool(error.to_string()),
+                _ => Failure::Usage(error.to_string()),
+            },
+        )?;
     let stem = program.file_stem().map_or_else(|| "udf".into(), |stem| stem.to_string_lossy().into_owned());
     let cannot = |error| Failure::because(format!("cannot put {} into the Python runner", program.display()), error);
     let bytes = source_section::append(&runner, &files).map_err(cannot)?;

@@ -19,21 +19,27 @@ pub(crate) fn inspect(file: &Path, as_json: bool) -> Result<(), Failure> {
         let all = json!({ "contract": wasmill_host::CONTRACT_VERSION, "functions": functions, "imports": imports });
         return crate::print(&format!("{all:#}"));
     }
-    let rows: Vec<Vec<String>> = functions
-        .iter()
-        .map(|function| {
-            let states = function.states.iter().map(state_text).collect::<Vec<_>>().join(", ");
-            let documentation = function.documentation.lines().next().unwrap_or_default().to_owned();
-            vec![signature(function), function.kind.to_string(), states, documentation]
-        })
-        .collect();
+    let blocks = functions.iter().map(block).collect::<String>();
     let imports = if imports.is_empty() { "nothing".to_owned() } else { imports.join("\n  ") };
-    let table = crate::table(&["FUNCTION", "KIND", "STATE", ""], &rows);
     crate::print(&format!(
-        "{}: contract {}\n\n{table}\nimports beside the contract:\n  {imports}\n",
+        "{}: contract {}, {} functions\n\n{blocks}\nimports beside the contract:\n  {imports}\n",
         file.display(),
-        wasmill_host::CONTRACT_VERSION
+        wasmill_host::CONTRACT_VERSION,
+        functions.len()
     ))
+}
+
+/// Kind and signature in a line, what else there is below: signatures of rows are too long for a table.
+fn block(function: &FunctionDeclaration) -> String {
+    let mut text = format!("{:<10}  {}\n", function.kind.as_str(), signature(function));
+    if let Some(first) = function.documentation.lines().next().filter(|line| !line.is_empty()) {
+        text.push_str(&format!("{:12}{first}\n", ""));
+    }
+    if !function.states.is_empty() {
+        let states = function.states.iter().map(state_text).collect::<Vec<_>>().join(", ");
+        text.push_str(&format!("{:12}state {states}\n", ""));
+    }
+    text
 }
 
 /// `grade(dep_delay: float64?, arr_delay: float64?) -> utf8`
