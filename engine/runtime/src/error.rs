@@ -7,6 +7,7 @@ use wasmill_host::{Fault, HostError};
 
 use crate::call::CallError;
 use crate::connector::ConnectorError;
+use crate::python_files::PythonFilesError;
 use crate::value::{Location, OptionError};
 
 /// Something that keeps a job from running, and where it stands in the job file.
@@ -53,6 +54,9 @@ pub enum ProblemKind {
     Empty(&'static str),
     #[error("node \"{node}\": {error}")]
     Call { node: String, error: CallError },
+    /// Only an echo of why it could not, which is a problem of its own.
+    #[error("node \"{node}\": udf \"{udf}\" could not be loaded")]
+    NotLoaded { node: String, udf: String },
     #[error("node \"{node}\": no UDF is called \"{udf}\"; there are {}", list(.known))]
     UnknownUdf { node: String, udf: String, known: Vec<String> },
     #[error("node \"{node}\": udf \"{udf}\" has no function \"{function}\"; it has {}", list(.known))]
@@ -77,6 +81,8 @@ pub enum ProblemKind {
     Connector { node: String, error: ConnectorError },
     #[error("udf \"{udf}\": cannot read {}: {error}", .path.display())]
     UdfFile { udf: String, path: PathBuf, error: std::io::Error },
+    #[error("udf \"{udf}\": {error}")]
+    PythonFiles { udf: String, error: PythonFilesError },
     #[error("udf \"{udf}\": {message}")]
     Udf { udf: String, message: String },
     #[error("{error}")]
@@ -116,13 +122,20 @@ pub enum JobError {
     /// A row that raised, where the UDF's policy is `fail`.
     #[error("{0}")]
     Row(Box<RowFailure>),
-    /// A bundle that trapped, ran out of time or memory, or answered with nonsense.
-    #[error("node \"{node}\": {fault}{}", below(&.fault.backtrace))]
-    Fault { node: String, fault: Box<Fault> },
+    /// A bundle that trapped, ran out of time or memory, or answered with nonsense; `position` is that of the one row on which it
+    /// does, where the UDF's policy is `fail`.
+    #[error("node \"{node}\": {fault}{}{}", at(.position), below(&.fault.backtrace))]
+    Fault { node: String, fault: Box<Fault>, position: Option<String> },
+    /// Rows one after the other each cost an instance: there is no use in going on without them.
+    #[error("node \"{node}\": the UDF failed on {rows} rows one after the other, whatever its on-error says; on the last: {fault}{}", below(&.fault.backtrace))]
+    Hopeless { node: String, rows: u32, fault: Box<Fault> },
     #[error("node \"{node}\": {error}")]
     Host { node: String, error: Box<HostError> },
     #[error("node \"{node}\": {error}")]
     Connector { node: String, error: ConnectorError },
+    /// A sink could not commit what it had prepared. Those before it had committed, which nothing takes back.
+    #[error("node \"{node}\": {error}{}", committed(.before))]
+    Commit { node: String, error: ConnectorError, before: Vec<(String, String)> },
     /// A row that a source could not read, where the source's policy is `fail`.
     #[error("node \"{node}\": {message}: set on-error: skip or dead-letter to go on without such rows")]
     Rejected { node: String, message: String },
@@ -152,6 +165,14 @@ pub struct RowFailure {
     pub traceback: String,
     /// `flights, split data/flights.parquet, row 17`, if the row comes from a source.
     pub position: Option<String>,
+}
+
+fn committed(before: &[(String, String)]) -> String {
+    if before.is_empty() {
+        return String::new();
+    }
+    let names = before.iter().map(|(node, place)| format!("\"{node}\" ({place})")).collect::<Vec<_>>().join(", ");
+    format!("; already committed, and to be removed before another run: {names}")
 }
 
 fn at(position: &Option<String>) -> String {

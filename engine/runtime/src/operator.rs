@@ -1,6 +1,7 @@
 //! Operators: synchronous state machines, chained in a task. Rows go down the chain by plain calls.
 
 mod bundled;
+mod isolate;
 mod keyed;
 mod rows;
 mod sink;

@@ -74,6 +74,60 @@ impl Process for FailsHalfway {
     }
 }
 
+/// Ends its instance on a negative number: -1 panics, -2 traps, -3 takes too much memory, -4 recurses without end, others loop.
+fn ends_instance(value: i64) {
+    match value {
+        0.. => {}
+        -1 => panic!("no row may be negative"),
+        -2 => std::process::abort(),
+        -3 => drop(std::hint::black_box((0..4096).map(|at| vec![at as u8 | 1; 1 << 20]).collect::<Vec<_>>())),
+        -4 => drop(std::hint::black_box(recurses(i64::MAX))),
+        _ => while std::hint::black_box(value) < 0 {},
+    }
+}
+
+#[derive(States)]
+pub struct TrapsHalfway {
+    seen: ValueState<i64>,
+}
+
+/// Gives the sum so far of each key, having written its state, then ends its instance on negative numbers.
+#[udf]
+impl Process for TrapsHalfway {
+    type In = i64;
+    type Out = i64;
+
+    fn process(&mut self, value: i64, context: &mut Context<'_, i64>) -> Result {
+        let seen = self.seen.get().unwrap_or(0) + value.abs();
+        self.seen.set(seen);
+        context.emit(seen);
+        ends_instance(value);
+        Ok(())
+    }
+}
+
+#[derive(Default)]
+pub struct TrapsInSum;
+
+/// A sum that ends its instance when a negative number is added, and that has no result if it is 7.
+#[udf]
+impl Aggregate for TrapsInSum {
+    type Accumulator = i64;
+    type Input = i64;
+    type Output = i64;
+
+    fn accumulate(&self, sum: &mut i64, value: i64) -> Result {
+        *sum += value.abs();
+        ends_instance(value);
+        Ok(())
+    }
+
+    fn result(&self, sum: &i64) -> Result<i64> {
+        ends_instance(if *sum == 7 { -2 } else { 0 });
+        Ok(*sum)
+    }
+}
+
 /// Never opens.
 pub struct FailsToOpen;
 

@@ -81,7 +81,9 @@ export!(
     FailsHalfway,
     FailsToOpen,
     PanicsInOpen,
-    FailsInResult
+    FailsInResult,
+    TrapsHalfway,
+    TrapsInSum
 );
 
 #[cfg(test)]

@@ -1,18 +1,28 @@
 //! Bundles: rows are gathered until there are enough, time is up, the input is quiet or a watermark comes.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
+
+use wasmill_host::Fault;
 
 use crate::batch::Batch;
 use crate::config::Config;
 use crate::error::JobError;
+use crate::operator::isolate::{Isolate, Search};
 use crate::operator::{Emitter, Operator};
 
 /// An operator that handles a bundle at a time: one guest call, whose effects are applied together.
 pub(crate) trait BundleOperator: Send {
     fn node(&self) -> &str;
 
-    /// Handles the rows of one bundle and pushes what comes out.
+    /// Handles the rows of one bundle and pushes what comes out. After a [`JobError::Fault`] nothing has changed.
     fn bundle(&mut self, rows: &Batch, out: &mut Vec<Batch>) -> Result<(), JobError>;
+
+    /// Fresh instances in the place of those that a fault has cost.
+    fn reopen(&mut self) -> Result<(), JobError>;
+
+    /// The guest fails on the one row of `row`.
+    fn bad_row(&mut self, row: &Batch, fault: &Fault) -> Result<(), JobError>;
 
     /// Event time has come to `watermark`; the bundle before is done.
     fn watermark(&mut self, watermark: i64, out: &mut Vec<Batch>) -> Result<(), JobError>;
@@ -29,6 +39,7 @@ pub(crate) struct Bundled<T> {
     opened: Option<Instant>,
     rows_max: usize,
     time_max: Duration,
+    search: Search,
     out: Vec<Batch>,
     /// Rows in `out`, but for those of the last watermark.
     out_rows: usize,
@@ -44,6 +55,7 @@ impl<T: BundleOperator> Bundled<T> {
             opened: None,
             rows_max: config.call_rows_max(),
             time_max: config.bundle_time,
+            search: Search::default(),
             out: Vec::new(),
             out_rows: 0,
             out_rows_max: config.batch_rows_max,
@@ -64,7 +76,7 @@ impl<T: BundleOperator> Bundled<T> {
 
     fn run(&mut self, rows: &Batch, out: &mut Emitter<'_>) -> Result<(), JobError> {
         let before = self.out.len();
-        self.operator.bundle(rows, &mut self.out)?;
+        self.search.run(0..rows.num_rows(), &mut Parts { operator: &mut self.operator, rows, out: &mut self.out })?;
         self.out_rows += self.out[before..].iter().map(Batch::num_rows).sum::<usize>();
         if self.out_rows >= self.out_rows_max {
             self.pass_on(out)?;
@@ -93,6 +105,30 @@ impl<T: BundleOperator> Bundled<T> {
 
     fn arrow(&self, error: arrow::error::ArrowError) -> JobError {
         JobError::Arrow { node: self.operator.node().to_owned(), error }
+    }
+}
+
+/// The rows of a bundle, to be done by parts if need be.
+struct Parts<'a, T> {
+    operator: &'a mut T,
+    rows: &'a Batch,
+    out: &'a mut Vec<Batch>,
+}
+
+impl<T: BundleOperator> Isolate for Parts<'_, T> {
+    fn part(&mut self, rows: Range<usize>) -> Result<(), JobError> {
+        if rows.len() == self.rows.num_rows() {
+            return self.operator.bundle(self.rows, self.out);
+        }
+        self.operator.bundle(&self.rows.slice(rows.start, rows.len()), self.out)
+    }
+
+    fn reopen(&mut self) -> Result<(), JobError> {
+        self.operator.reopen()
+    }
+
+    fn bad_row(&mut self, row: usize, fault: &Fault) -> Result<(), JobError> {
+        self.operator.bad_row(&self.rows.slice(row, 1), fault)
     }
 }
 

@@ -4,9 +4,10 @@ use arrow::array::ArrayRef;
 use arrow::compute::take;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
-use wasmill_host::{Access, Effects, Operation};
+use wasmill_host::{Access, Effects, Fault, Operation};
 
 use crate::batch::Batch;
+use crate::dead_letter::record_of;
 use crate::error::JobError;
 use crate::graph::BoundCall;
 use crate::key::{BundleKeys, KeyEncoder, KeyTable, hash};
@@ -87,14 +88,22 @@ impl Keyed {
         for call in &effects.state_calls {
             host.states[call.state as usize].set(slots[call.key as usize], call.value.clone());
         }
-        // A key without any value needs no slot.
-        for &slot in slots {
+        self.release_empty();
+        Ok(())
+    }
+
+    /// A key of the bundle without any value needs no slot.
+    fn release_empty(&mut self) {
+        if !self.keyed {
+            return;
+        }
+        let host = self.udf.host_mut();
+        for &slot in &self.bundle.slots {
             let in_columns = self.columns.iter().any(|column| column.is_present(slot));
             if !in_columns && !host.states.iter().any(|state| state.get(slot).is_some()) {
                 self.table.release(slot);
             }
         }
-        Ok(())
     }
 }
 
@@ -126,11 +135,25 @@ impl BundleOperator for Keyed {
     }
 
     fn bundle(&mut self, rows: &Batch, out: &mut Vec<Batch>) -> Result<(), JobError> {
-        let effects = self.run(rows)?;
+        let effects = match self.run(rows) {
+            Ok(effects) => effects,
+            Err(error) => {
+                self.release_empty();
+                return Err(error);
+            }
+        };
         self.apply(&effects).map_err(|error| JobError::Arrow { node: self.node.clone(), error })?;
         self.udf.row_errors(rows, &effects.errors)?;
         output_batches(rows, &effects, self.udf.call(), &self.schema, out)
             .map_err(|error| JobError::Arrow { node: self.node.clone(), error })
+    }
+
+    fn reopen(&mut self) -> Result<(), JobError> {
+        self.udf.reopen()
+    }
+
+    fn bad_row(&mut self, row: &Batch, fault: &Fault) -> Result<(), JobError> {
+        self.udf.bad_row(fault, row.positions().get(0), || record_of(row.rows(), 0))
     }
 
     fn watermark(&mut self, watermark: i64, _: &mut Vec<Batch>) -> Result<(), JobError> {

@@ -6,9 +6,10 @@ use std::time::Instant;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::compute::filter;
 use arrow::datatypes::{DataType, SchemaRef};
-use wasmill_host::{Effects, Operation, Output};
+use wasmill_host::{Effects, Fault, Operation, Output, RowError};
 
 use crate::batch::{Batch, columns_of, record_batch};
+use crate::dead_letter::record_of;
 use crate::error::JobError;
 use crate::graph::{BoundCall, ColumnPlace};
 use crate::operator::bundled::BundleOperator;
@@ -41,20 +42,26 @@ impl BundleOperator for With {
 
     fn bundle(&mut self, rows: &Batch, out: &mut Vec<Batch>) -> Result<(), JobError> {
         let arrow = |error| JobError::Arrow { node: self.node.clone(), error };
-        // Rows that one function raised on are not shown to the next.
+        // Rows that one function raised on are not shown to the next. What becomes of them waits until the last function has
+        // answered: if it fails, all is done again.
+        let mut raised: Vec<(Batch, Vec<RowError>)> = Vec::new();
         let mut rows = rows.clone();
         let mut computed: Vec<ArrayRef> = Vec::with_capacity(self.columns.len());
         for (_, udf) in &mut self.columns {
             let effects = udf.rows(Operation::Process, &rows, &KeyedInput::default())?;
-            udf.row_errors(&rows, &effects.errors)?;
             let column = whole_column(&effects.outputs, &udf.call().loaded.result.data_type).map_err(arrow)?;
             computed.push(column);
-            if let Some(keep) = kept(rows.num_rows(), &effects.errors) {
+            let keep = kept(rows.num_rows(), &effects.errors);
+            raised.push((rows.clone(), effects.errors));
+            if let Some(keep) = keep {
                 rows = rows.filter(&keep).map_err(arrow)?;
                 for column in &mut computed {
                     *column = filter(column, &keep).map_err(arrow)?;
                 }
             }
+        }
+        for ((_, udf), (rows, errors)) in self.columns.iter_mut().zip(&raised) {
+            udf.row_errors(rows, errors)?;
         }
         let mut columns = rows.rows().columns().to_vec();
         for ((place, _), column) in self.columns.iter().zip(computed) {
@@ -66,6 +73,18 @@ impl BundleOperator for With {
         let all = record_batch(Arc::clone(&self.schema), columns, rows.num_rows()).map_err(arrow)?;
         out.push(rows.with_rows(all));
         Ok(())
+    }
+
+    fn reopen(&mut self) -> Result<(), JobError> {
+        self.columns.iter_mut().try_for_each(|(_, udf)| udf.reopen())
+    }
+
+    fn bad_row(&mut self, row: &Batch, fault: &Fault) -> Result<(), JobError> {
+        let failed =
+            |udf: &UdfCaller| *udf.call().udf.name == *fault.udf && udf.call().binding.function == fault.function;
+        let udf = self.columns.iter_mut().map(|(_, udf)| udf).find(|udf| failed(udf));
+        let udf = udf.expect("a fault bears the names of the call that it was in");
+        udf.bad_row(fault, row.positions().get(0), || record_of(row.rows(), 0))
     }
 
     fn watermark(&mut self, watermark: i64, _: &mut Vec<Batch>) -> Result<(), JobError> {
@@ -97,6 +116,14 @@ impl BundleOperator for Rows {
         self.udf.row_errors(rows, &effects.errors)?;
         output_batches(rows, &effects, self.udf.call(), &self.schema, out)
             .map_err(|error| JobError::Arrow { node: self.node.clone(), error })
+    }
+
+    fn reopen(&mut self) -> Result<(), JobError> {
+        self.udf.reopen()
+    }
+
+    fn bad_row(&mut self, row: &Batch, fault: &Fault) -> Result<(), JobError> {
+        self.udf.bad_row(fault, row.positions().get(0), || record_of(row.rows(), 0))
     }
 
     fn watermark(&mut self, watermark: i64, _: &mut Vec<Batch>) -> Result<(), JobError> {
@@ -171,6 +198,14 @@ impl BundleOperator for Filter {
         }
         out.push(rows.filter(&BooleanArray::new(bits, None)).map_err(arrow)?);
         Ok(())
+    }
+
+    fn reopen(&mut self) -> Result<(), JobError> {
+        self.udf.reopen()
+    }
+
+    fn bad_row(&mut self, row: &Batch, fault: &Fault) -> Result<(), JobError> {
+        self.udf.bad_row(fault, row.positions().get(0), || record_of(row.rows(), 0))
     }
 
     fn watermark(&mut self, watermark: i64, _: &mut Vec<Batch>) -> Result<(), JobError> {

@@ -7,7 +7,7 @@ use arrow::buffer::BooleanBuffer;
 use arrow::compute::{CastOptions, cast_with_options, concat, take};
 use arrow::datatypes::{DataType, Fields};
 use arrow::error::ArrowError;
-use wasmill_host::{Bundle, Effects, LogLevel, Operation, Output, RowError, UdfHost, UdfInstance};
+use wasmill_host::{Bundle, Effects, Fault, LogLevel, Operation, Output, RowError, UdfHost, UdfInstance};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::batch::Batch;
@@ -177,9 +177,54 @@ impl UdfCaller {
         self.bundles += 1;
         let bundle = Bundle { seed: xxh3_64_with_seed(&self.bundles.to_le_bytes(), self.seed), ..bundle };
         self.metrics.bundles.add(1);
-        self.instance
-            .run(&bundle)
-            .map_err(|fault| JobError::Fault { node: self.place.node.clone(), fault: Box::new(fault) })
+        self.instance.run(&bundle).map_err(|fault| JobError::Fault {
+            node: self.place.node.clone(),
+            fault: Box::new(fault),
+            position: None,
+        })
+    }
+
+    /// A fresh instance in the place of one that a fault has cost. What the engine keeps for the UDF stays.
+    pub(crate) fn reopen(&mut self) -> Result<(), JobError> {
+        if !self.instance.is_poisoned() {
+            return Ok(());
+        }
+        let old = self.instance.host_mut();
+        let host = OperatorHost {
+            place: old.place.clone(),
+            udf: old.udf.clone(),
+            shared: Arc::clone(&old.shared),
+            states: std::mem::take(&mut old.states),
+            slots: std::mem::take(&mut old.slots),
+        };
+        self.instance = self
+            .call
+            .instantiate(&self.place, host)
+            .map_err(|error| JobError::Host { node: self.place.node.clone(), error: Box::new(error) })?;
+        Ok(())
+    }
+
+    /// A row, or a group of rows, on which the guest fails as a whole meets the UDF's policy.
+    pub(crate) fn bad_row(
+        &mut self,
+        fault: &Fault,
+        position: Option<u64>,
+        record: impl FnOnce() -> Result<String, ArrowError>,
+    ) -> Result<(), JobError> {
+        if self.call.udf.on_error == OnError::Fail {
+            self.metrics.row_errors.add(1);
+            let position = position.and_then(|position| self.shared.place_of(position));
+            let position = position.map(|place| place.to_string());
+            return Err(JobError::Fault { node: self.place.node.clone(), fault: Box::new(fault.clone()), position });
+        }
+        let at = if fault.location.is_empty() { String::new() } else { format!(" (at {})", fault.location) };
+        let error = RowError {
+            row: 0,
+            kind: fault.kind.as_str().to_owned(),
+            message: format!("{}{at}", fault.message),
+            traceback: fault.backtrace.clone(),
+        };
+        self.row_error(&error, position, record)
     }
 
     /// Deals with rows that raised as the UDF's policy says. `rows` are those of the call.

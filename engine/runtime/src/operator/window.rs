@@ -5,19 +5,22 @@
 //! millisecond, and a row is late if its window has fired.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use wasmill_host::{Operation, RowError};
+use wasmill_host::{Fault, Operation, RowError};
 
 use crate::batch::{Batch, NO_TIME, WATERMARK_MIN, columns_of, record_batch};
+use crate::dead_letter::record_of;
 use crate::error::JobError;
 use crate::graph::{BoundCall, TumblingWindow};
 use crate::key::{BundleKeys, KeyEncoder, KeyTable, hash};
 use crate::metrics::NodeMetrics;
 use crate::operator::bundled::BundleOperator;
+use crate::operator::isolate::{Isolate, Search};
 use crate::operator::keyed::first_keys;
 use crate::operator::udf::{Context, KeyedInput, UdfCaller, kept, whole_column};
 use crate::state::StateColumn;
@@ -40,6 +43,7 @@ pub(crate) struct Window {
     watermark: i64,
     results_max: usize,
     bundle: BundleKeys,
+    search: Search,
     metrics: Arc<NodeMetrics>,
 }
 
@@ -67,6 +71,7 @@ impl Window {
             watermark: WATERMARK_MIN,
             results_max: context.shared.config.call_rows_max(),
             bundle: BundleKeys::default(),
+            search: Search::default(),
             metrics: Arc::clone(&context.metrics),
         })
     }
@@ -75,11 +80,11 @@ impl Window {
         JobError::Arrow { node: self.node.clone(), error }
     }
 
-    /// The start of each row's window; rows that have none are errors, late rows are counted, and both left out.
-    fn assign(&mut self, rows: &Batch) -> Result<(Batch, Vec<i64>), JobError> {
+    /// The start of each row's window; late rows and those that have none are left out.
+    fn assign(&self, rows: &Batch) -> Result<Assigned, JobError> {
         let mut starts = Vec::with_capacity(rows.num_rows());
         let mut keep = vec![true; rows.num_rows()];
-        let mut late = 0;
+        let (mut late, mut errors) = (0, Vec::new());
         for row in 0..rows.num_rows() {
             let time = rows.event_times().map_or(NO_TIME, |times| times[row]);
             let start = if time == NO_TIME { None } else { self.window.start(time) };
@@ -91,27 +96,15 @@ impl Window {
                 }
                 None => {
                     keep[row] = false;
-                    self.no_window(rows, row, time)?;
+                    errors.push(no_window(row, time));
                 }
             }
         }
-        if late > 0 {
-            self.metrics.late_rows.add(late);
-        }
         if starts.len() == rows.num_rows() {
-            return Ok((rows.clone(), starts));
+            return Ok(Assigned { rows: rows.clone(), starts, late, errors });
         }
         let rows = rows.filter(&BooleanArray::from(keep)).map_err(|error| self.arrow(error))?;
-        Ok((rows, starts))
-    }
-
-    fn no_window(&mut self, rows: &Batch, row: usize, time: i64) -> Result<(), JobError> {
-        let message = match time {
-            NO_TIME => "the row's event time is null: it belongs to no window".to_owned(),
-            _ => format!("the window of event time {time} ms passes the ends of time"),
-        };
-        let error = RowError { row: row as u32, kind: NO_WINDOW.into(), message, traceback: String::new() };
-        self.udf.row_errors(rows, &[error])
+        Ok(Assigned { rows, starts, late, errors })
     }
 
     fn number_groups(&mut self, rows: &Batch, starts: &[i64]) -> Result<(), ArrowError> {
@@ -140,7 +133,15 @@ impl Window {
             key_columns: &key_columns,
             states: &states,
         };
-        let effects = self.udf.rows(Operation::Accumulate, rows, &keyed)?;
+        let effects = match self.udf.rows(Operation::Accumulate, rows, &keyed) {
+            Ok(effects) => effects,
+            Err(error) => {
+                // Nothing has changed: a group that is not open yet needs no slot.
+                let new = slots.iter().enumerate().filter(|(index, _)| before.is_null(*index));
+                new.for_each(|(_, slot)| self.table.release(*slot));
+                return Err(error);
+            }
+        };
         for writes in &effects.states {
             let scattered = self.accumulators.scatter(slots, &writes.values, &writes.written);
             scattered.map_err(|error| JobError::Arrow { node: self.node.clone(), error })?;
@@ -166,34 +167,45 @@ impl Window {
             }
             due.extend(first.remove().into_iter().map(|slot| (start, slot)));
         }
-        for part in due.chunks(self.results_max) {
-            self.results(part, out)?;
+        let mut search = std::mem::take(&mut self.search);
+        let outcome = due
+            .chunks(self.results_max)
+            .try_for_each(|due| search.run(0..due.len(), &mut Due { window: self, due, out }));
+        self.search = search;
+        outcome
+    }
+
+    /// The key columns of these (key, window)s.
+    fn keys_of(&self, due: &[(i64, u32)]) -> Result<Vec<ArrayRef>, JobError> {
+        let keys = due.iter().map(|&(_, slot)| {
+            let key = self.table.key(slot);
+            &key[..key.len() - size_of::<i64>()]
+        });
+        self.encoder.decode(keys).map_err(|error| self.arrow(error))
+    }
+
+    fn close(&mut self, due: &[(i64, u32)]) {
+        for &(_, slot) in due {
+            self.accumulators.clear(slot);
+            self.table.release(slot);
         }
-        Ok(())
     }
 
     fn results(&mut self, due: &[(i64, u32)], out: &mut Vec<Batch>) -> Result<(), JobError> {
         let arrow = |error| JobError::Arrow { node: self.node.clone(), error };
         let slots: Vec<u32> = due.iter().map(|(_, slot)| *slot).collect();
         let states = [self.accumulators.gather(&slots).map_err(arrow)?];
-        let keys = slots.iter().map(|&slot| {
-            let key = self.table.key(slot);
-            &key[..key.len() - size_of::<i64>()]
-        });
-        let key_columns = self.encoder.decode(keys).map_err(arrow)?;
+        let key_columns = self.keys_of(due)?;
         let keyed = KeyedInput { index: None, keys: slots.len(), key_columns: &key_columns, states: &states };
         let effects = self.udf.results(&keyed)?;
         let result = &self.udf.call().loaded.result.data_type;
         let column = whole_column(&effects.outputs, result).map_err(arrow)?;
         let rows = self.result_rows(due, key_columns, &column).map_err(arrow)?;
         for error in &effects.errors {
-            let record = || crate::dead_letter::record_of(rows.rows(), error.row as usize);
+            let record = || record_of(rows.rows(), error.row as usize);
             self.udf.row_error(error, None, record)?;
         }
-        for &slot in &slots {
-            self.accumulators.clear(slot);
-            self.table.release(slot);
-        }
+        self.close(due);
         out.push(match kept(rows.num_rows(), &effects.errors) {
             None => rows,
             Some(keep) => rows.filter(&keep).map_err(|error| self.arrow(error))?,
@@ -204,16 +216,76 @@ impl Window {
     /// Key, window start and end, result; the event time is the window's last millisecond.
     fn result_rows(&self, due: &[(i64, u32)], key: Vec<ArrayRef>, result: &ArrayRef) -> Result<Batch, ArrowError> {
         let size = self.window.size_ms;
+        let mut columns = self.group_columns(due, key);
+        columns.extend(columns_of(result, matches!(result.data_type(), DataType::Struct(_))));
+        let times = due.iter().map(|(start, _)| start + (size - 1)).collect();
+        let rows = record_batch(Arc::clone(&self.schema), columns, due.len())?;
+        Ok(Batch::new(rows).with_event_times(Some(times)))
+    }
+}
+
+impl Window {
+    /// Key, window start and end.
+    fn group_columns(&self, due: &[(i64, u32)], key: Vec<ArrayRef>) -> Vec<ArrayRef> {
+        let size = self.window.size_ms;
         let time = |at: fn(i64, i64) -> i64| -> ArrayRef {
             Arc::new(TimestampMillisecondArray::from_iter_values(due.iter().map(|(start, _)| at(*start, size))))
         };
         let mut columns = key;
         columns.push(time(|start, _| start));
         columns.push(time(|start, size| start + size));
-        columns.extend(columns_of(result, matches!(result.data_type(), DataType::Struct(_))));
-        let times = due.iter().map(|(start, _)| start + (size - 1)).collect();
-        let rows = record_batch(Arc::clone(&self.schema), columns, due.len())?;
-        Ok(Batch::new(rows).with_event_times(Some(times)))
+        columns
+    }
+
+    /// Key and window as JSON, for the dead letter of a window whose result the guest fails on.
+    fn group_record(&self, due: &[(i64, u32)], key: Vec<ArrayRef>) -> Result<String, ArrowError> {
+        let columns = self.group_columns(due, key);
+        let schema = self.schema.project(&(0..columns.len()).collect::<Vec<_>>())?;
+        record_of(&record_batch(Arc::new(schema), columns, due.len())?, 0)
+    }
+}
+
+/// Where the rows of a bundle belong.
+struct Assigned {
+    /// Those that belong to an open window.
+    rows: Batch,
+    /// The start of each of them.
+    starts: Vec<i64>,
+    late: u64,
+    /// Rows of the bundle without a window.
+    errors: Vec<RowError>,
+}
+
+fn no_window(row: usize, time: i64) -> RowError {
+    let message = match time {
+        NO_TIME => "the row's event time is null: it belongs to no window".to_owned(),
+        _ => format!("the window of event time {time} ms passes the ends of time"),
+    };
+    RowError { row: row as u32, kind: NO_WINDOW.into(), message, traceback: String::new() }
+}
+
+/// Windows that are due, to be fired by parts if need be.
+struct Due<'a> {
+    window: &'a mut Window,
+    due: &'a [(i64, u32)],
+    out: &'a mut Vec<Batch>,
+}
+
+impl Isolate for Due<'_> {
+    fn part(&mut self, due: Range<usize>) -> Result<(), JobError> {
+        self.window.results(&self.due[due], self.out)
+    }
+
+    fn reopen(&mut self) -> Result<(), JobError> {
+        self.window.udf.reopen()
+    }
+
+    fn bad_row(&mut self, index: usize, fault: &Fault) -> Result<(), JobError> {
+        let due = &self.due[index..=index];
+        let key = self.window.keys_of(due)?;
+        let record = self.window.group_record(due, key);
+        self.window.close(due);
+        self.window.udf.bad_row(fault, None, || record)
     }
 }
 
@@ -223,11 +295,21 @@ impl BundleOperator for Window {
     }
 
     fn bundle(&mut self, rows: &Batch, _: &mut Vec<Batch>) -> Result<(), JobError> {
-        let (rows, starts) = self.assign(rows)?;
-        if starts.is_empty() {
-            return Ok(());
+        let Assigned { rows: assigned, starts, late, errors } = self.assign(rows)?;
+        if !starts.is_empty() {
+            self.accumulate(&assigned, &starts)?;
         }
-        self.accumulate(&rows, &starts)
+        // Counted now: a bundle on which the guest fails comes again.
+        self.metrics.late_rows.add(late);
+        self.udf.row_errors(rows, &errors)
+    }
+
+    fn reopen(&mut self) -> Result<(), JobError> {
+        self.udf.reopen()
+    }
+
+    fn bad_row(&mut self, row: &Batch, fault: &Fault) -> Result<(), JobError> {
+        self.udf.bad_row(fault, row.positions().get(0), || record_of(row.rows(), 0))
     }
 
     fn watermark(&mut self, watermark: i64, out: &mut Vec<Batch>) -> Result<(), JobError> {
