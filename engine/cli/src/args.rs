@@ -210,9 +210,100 @@ fn seconds(text: &str) -> Result<f64, String> {
     }
 }
 
+/// Keywords of both languages, and modules and crates that a project of that name would hide.
+const RESERVED: [&str; 84] = [
+    "abstract",
+    "alloc",
+    "and",
+    "as",
+    "assert",
+    "async",
+    "await",
+    "become",
+    "box",
+    "break",
+    "class",
+    "const",
+    "continue",
+    "core",
+    "crate",
+    "def",
+    "del",
+    "do",
+    "dyn",
+    "elif",
+    "else",
+    "enum",
+    "except",
+    "extern",
+    "false",
+    "final",
+    "finally",
+    "fn",
+    "for",
+    "from",
+    "gen",
+    "global",
+    "if",
+    "impl",
+    "import",
+    "in",
+    "is",
+    "json",
+    "lambda",
+    "let",
+    "loop",
+    "macro",
+    "match",
+    "mod",
+    "move",
+    "mut",
+    "none",
+    "nonlocal",
+    "not",
+    "or",
+    "os",
+    "override",
+    "pass",
+    "priv",
+    "proc_macro",
+    "pub",
+    "python",
+    "raise",
+    "re",
+    "ref",
+    "return",
+    "rust",
+    "self",
+    "static",
+    "std",
+    "string",
+    "struct",
+    "super",
+    "sys",
+    "test",
+    "tests",
+    "time",
+    "trait",
+    "true",
+    "try",
+    "type",
+    "typing",
+    "unsafe",
+    "use",
+    "wasmill",
+    "wasmill_udf",
+    "where",
+    "while",
+    "yield",
+];
+
 /// A name that is a folder, a crate and a Python module at once.
 fn project_name(text: &str) -> Result<String, String> {
     let mut characters = text.chars();
+    if RESERVED.contains(&text) {
+        return Err("that name has a meaning of its own in Rust or Python: choose another".into());
+    }
     let starts = characters.next().is_some_and(|c| c.is_ascii_lowercase());
     if starts && text.len() <= 64 && characters.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_') {
         return Ok(text.to_owned());
@@ -241,7 +332,7 @@ mod tests {
     #[test]
     fn names_of_projects() {
         assert!(project_name("legs_2").is_ok());
-        for name in ["", "Legs", "2legs", "le-gs", "../legs", "é", &"x".repeat(65)] {
+        for name in ["", "Legs", "2legs", "le-gs", "../legs", "é", &"x".repeat(65), "class", "fn", "wasmill", "std"] {
             assert!(project_name(name).is_err(), "{name}");
         }
     }

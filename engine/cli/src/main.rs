@@ -15,14 +15,14 @@ use clap::{CommandFactory, Parser};
 use wasmill_runtime::config::KEYS;
 
 use args::{Cli, Command, UdfCommand};
-use report::Failure;
+use report::{Failure, plain};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match dispatch(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("{}", failure.text());
+            eprintln!("{}", plain(&failure.text()));
             failure.exit_code()
         }
     }

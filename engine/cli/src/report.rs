@@ -1,5 +1,6 @@
 //! How errors are told.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -63,10 +64,39 @@ impl Failure {
             Failure::Host(error) => chain(error.source()),
             other => chain(other.source()),
         };
+        let host = match self {
+            Failure::Host(error) => Some(error),
+            Failure::Job(error) => match &**error {
+                JobError::Host { error, .. } => Some(&**error),
+                _ => None,
+            },
+            _ => None,
+        };
+        for line in host.map_or("", traceback).lines() {
+            text.push_str(&format!("\n  {line}"));
+        }
         for cause in causes {
             text.push_str(&format!("\n  caused by: {cause}"));
         }
         text
+    }
+}
+
+/// Text that comes from UDFs and data cannot move the cursor, colour the terminal or forge its title.
+pub(crate) fn plain(text: &str) -> Cow<'_, str> {
+    let harmful = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    match text.contains(harmful) {
+        false => Cow::Borrowed(text),
+        true => text.chars().flat_map(|c| if harmful(c) { c.escape_default().collect() } else { vec![c] }).collect(),
+    }
+}
+
+/// Where in the guest a load failed, innermost first or last as its language has it.
+fn traceback(error: &HostError) -> &str {
+    match error {
+        HostError::Problem { traceback, .. } => traceback,
+        HostError::Fault { fault, .. } => &fault.backtrace,
+        _ => "",
     }
 }
 
@@ -89,7 +119,9 @@ fn connector_causes(error: &ConnectorError) -> Vec<String> {
 
 fn job_causes(error: &JobError) -> Vec<String> {
     match error {
-        JobError::Connector { error, .. } | JobError::DeadLetters(error) => connector_causes(error),
+        JobError::Connector { error, .. } | JobError::Commit { error, .. } | JobError::DeadLetters(error) => {
+            connector_causes(error)
+        }
         JobError::Host { error, .. } => chain(error.source()),
         JobError::Arrow { error, .. } => chain(error.source()),
         JobError::Thread { error, .. } => chain(error.source()),
@@ -117,10 +149,24 @@ fn problems_text(file: &Path, problems: &[Problem]) -> String {
             file.display().to_string()
         };
         lines.push(format!("error: {place}: {}", problem.kind));
+        if let ProblemKind::Host { error } = &problem.kind {
+            lines.extend(traceback(error).lines().map(|line| format!("  {line}")));
+        }
         lines.extend(problem_causes(&problem.kind).into_iter().map(|cause| format!("  caused by: {cause}")));
     }
     if sorted.len() > 1 {
         lines.push(format!("{} problems in {}", sorted.len(), file.display()));
     }
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_shown_and_do_nothing() {
+        assert_eq!(plain("ä\tb\nc"), "ä\tb\nc");
+        assert_eq!(plain("\u{1b}]0;title\u{7}x\r"), "\\u{1b}]0;title\\u{7}x\\r");
+    }
 }

@@ -9,12 +9,12 @@ use wasmill_host::{LogLevel, data_type};
 use wasmill_runtime::error::JobError;
 use wasmill_runtime::graph::JobGraph;
 use wasmill_runtime::job::{self, LogRecord, RunOptions, StopHandle, Summary, SystemClock};
-use wasmill_runtime::{job_file, validate};
+use wasmill_runtime::job_file;
 
 use crate::args::{JobArgs, Level, RunArgs};
 use crate::environment;
 use crate::progress::{Progress, count, rate};
-use crate::report::Failure;
+use crate::report::{Failure, plain};
 
 /// How often it is looked whether the job has ended: short enough that a small job's time is its own.
 const POLL: Duration = Duration::from_millis(20);
@@ -49,8 +49,8 @@ fn graph(args: &JobArgs) -> Result<JobGraph, Failure> {
     })?;
     let base: PathBuf = args.job.parent().filter(|base| !base.as_os_str().is_empty()).unwrap_or(Path::new(".")).into();
     let invalid = |problems| Failure::Invalid { file: args.job.clone(), problems };
-    let spec = job_file::read(&text, &base, &args.set).map_err(invalid)?;
-    validate::validate(&spec, &environment::environment()?, &environment::connectors()).map_err(invalid)
+    let (environment, connectors) = (environment::environment()?, environment::connectors());
+    job_file::load(&text, &base, &args.set, &environment, &connectors).map_err(invalid)
 }
 
 pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
@@ -118,7 +118,10 @@ fn log(progress: Arc<Progress>, least: Level) -> Arc<Log> {
                 LogLevel::Error => "ERROR",
             };
             let LogRecord { job, node, subtask, udf, message, .. } = record;
-            progress.line(&format!("{level} {job}/{node}/{subtask} {udf}: {message}"));
+            // Each line says where it is from, so that none of them can pass for another's.
+            for line in message.lines() {
+                progress.line(&plain(&format!("{level} {job}/{node}/{subtask} {udf}: {line}")));
+            }
         }
     })
 }

@@ -43,7 +43,7 @@ pub(crate) fn show(path: &Path, rows: usize) -> Result<String, Failure> {
     Ok(format!("{table}\n{total} rows in {}{more}\n", path.display()))
 }
 
-/// By the ending of the file, or of the first file in the folder.
+/// By the ending of the file, or of the files in the folder, which must be of one format.
 fn connector_of(path: &Path) -> Result<&'static str, Failure> {
     let ending = |path: &Path| match path.extension()?.to_str()? {
         "parquet" => Some("parquet"),
@@ -52,8 +52,18 @@ fn connector_of(path: &Path) -> Result<&'static str, Failure> {
         _ => None,
     };
     let found = if path.is_dir() {
-        let entries = std::fs::read_dir(path).map_err(Failure::file("read", path))?;
-        entries.filter_map(|entry| ending(&entry.ok()?.path())).next()
+        let mut found: Vec<&'static str> = Vec::new();
+        for entry in std::fs::read_dir(path).map_err(Failure::file("read", path))? {
+            let file = entry.map_err(Failure::file("read", path))?.path();
+            found.extend(ending(&file).filter(|ending| !found.contains(ending)));
+        }
+        found.sort_unstable();
+        if found.len() > 1 {
+            let message =
+                format!("{} holds files of several formats ({}): name one of them", path.display(), found.join(", "));
+            return Err(Failure::Usage(message));
+        }
+        found.pop()
     } else {
         ending(path)
     };

@@ -66,6 +66,15 @@ fn refused(command: &str, code: i32, udfs: &str, node: &str, files: &[(&str, &st
     for text in texts {
         assert!(ran.err.contains(text), "{udfs} {node}: {text:?} is not in\n{}", ran.err);
     }
+    let said = |word: &str| {
+        let after = |line: &str| line.trim_start().strip_prefix(word).map(str::to_owned);
+        ran.err.lines().filter_map(after).collect::<Vec<String>>()
+    };
+    let mut lines = [said("error: "), said("caused by: ")].concat();
+    lines.sort_unstable();
+    let all = lines.len();
+    lines.dedup();
+    assert_eq!(lines.len(), all, "{udfs} {node}: something is said twice in\n{}", ran.err);
     let out = folder.path().join("out");
     let left: Vec<_> = std::fs::read_dir(&out)
         .map_or_else(|_| Vec::new(), |entries| entries.map(|entry| entry.unwrap().file_name()).collect());
@@ -156,12 +165,27 @@ fn python_that_does_not_load() {
         &[("u.py", "x = 1\n"), ("lib.so", "")],
         &["needs native code (lib.so)"],
     );
+    let picture = [("u.py", "x = 1\n"), ("x.png", "")];
+    invalid("path: u.py, packages: [x.png]", with, &picture, &["is no module (.py), folder, zip, wheel (.whl)"]);
+    invalid("path: u.py, packages: [x.zip]", with, &[("u.py", ""), ("x.zip", "no")], &["is no readable zip file"]);
+    invalid("path: rust.wasm, packages: [u.py]", with, &[("u.py", "")], &["packages: goes with a .py file"]);
+    let slow = [("u.py", "import time\nwhile True:\n    pass\n")];
+    invalid("path: u.py, load.timeout: 300ms", with, &slow, &["ran longer than 300 ms to load", "udfs.u.load.timeout"]);
+    invalid("path: u.py, timeout: 0s", with, &slow, &["timeout: is 0; 1ms or more is possible"]);
 }
 
 #[test]
 fn functions_that_do_not_open() {
     invalid(RUST, "with: { z: u.fails_to_open(x) }", &[], &["no-such-file.csv"]);
-    invalid(RUST, "with: { z: u.panics_in_open(x) }", &[], &["open does not like it here", "failing.rs:"]);
+    let texts = ["udf \"u\" function \"panics_in_open\" panicked", "open does not like it here", "failing.rs:"];
+    invalid(RUST, "with: { z: u.panics_in_open(x) }", &[], &texts);
+    let program = "from wasmill import MapFunction\nclass F(MapFunction):\n    def open(self, context):\n        raise ValueError('not today')\n    def map(self, x: int) -> int:\n        return x\n";
+    invalid(
+        PYTHON,
+        "map: u.F(x)",
+        &[("u.py", program)],
+        &["udf \"u\" function \"F\": ", "ValueError: not today", "u.py\", line 4, in open"],
+    );
     invalid(
         "path: rust.wasm, resources: [gone.csv]",
         "with: { z: u.panics_on(x) }",
@@ -252,6 +276,15 @@ fn graphs_that_cannot_run() {
         ),
         (format!("{source}  - b: {{ from: a, select: x }}\n"), "node \"b\" is read by nobody: add a sink"),
         (
+            format!("{source}  - b: {{ from: a, map: f.g, filter: f.h }}\n  - s: {{ from: a, sink: nowhere }}\n"),
+            "node \"b\" has map and filter: make them nodes of their own\nerror: job.yaml:5:19: node \"s\": no sink is called",
+        ),
+        (format!("{source}  - s: {{ from: b, sink: csvv }}\n"), "no sink is called \"csvv\"; there are "),
+        (
+            format!("{source}  - s: {{ from: a, sink: print, state: {{ n: {{ access: call }} }} }}\n"),
+            "state.n: there is no function with states here",
+        ),
+        (
             format!(
                 "{source}  - s: {{ from: a, sink: csv, path: out }}\n  - t: {{ from: a, sink: csv, path: ./x/../out/ }}\n"
             ),
@@ -293,4 +326,49 @@ fn a_full_disk() {
     assert_eq!(output.status.code(), Some(1), "{err}");
     assert!(err.contains("No space left on device") && err.contains("disk/out"), "{err}");
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "", "nothing half is left");
+}
+
+/// Rows of one source would have no event time: `check` says so, and not the first row.
+#[test]
+fn a_window_over_a_source_without_a_watermark() {
+    let source = |name: &str, watermark: &str| {
+        format!(
+            "  - {name}: {{ source: collection, schema: {{ x: int64, t: timestamp(ms) }}, rows: [[1, '2026-01-01T00:00:00']]{watermark} }}\n"
+        )
+    };
+    let (with, without) = (source("a", ", watermark: { column: t }"), source("b", ""));
+    let job = format!(
+        "name: bad\nudfs: {{ u: rust.wasm }}\npipeline:\n{with}{without}  - both: {{ from: [a, b] }}\n  - n: {{ from: both, window: {{ tumbling: 1h }}, aggregate: u.FailsInResult(x) }}\n  - out: {{ from: n, sink: print }}\n"
+    );
+    let ran = run(folder(&[]).path(), "check", &job);
+    let expected = "windows need event time, and the source \"b\" before has no watermark: add `watermark: ";
+    assert!(ran.code == Some(2) && ran.err.contains(expected), "{}", ran.err);
+}
+
+/// The job says how a state is reached; what comes out is the same.
+#[test]
+fn the_access_of_a_state_is_the_jobs_to_choose() {
+    let program = "from typing import Iterator, NamedTuple\nfrom wasmill import KeyedProcessFunction, Types, ValueStateDescriptor\nclass Out(NamedTuple):\n    n: int\nclass Count(KeyedProcessFunction):\n    def open(self, context):\n        self.seen = context.get_state(ValueStateDescriptor('seen', Types.LONG()))\n    def process_element(self, x: int, ctx) -> Iterator[Out]:\n        self.seen.update((self.seen.value() or 0) + x)\n        yield Out(self.seen.value())\n";
+    let mut results = Vec::new();
+    for access in ["column", "call"] {
+        let folder = folder(&[("u.py", program)]);
+        let node = format!("key: [s], process: u.Count(x), state: {{ seen: {{ access: {access} }} }}");
+        let ran = run(folder.path(), "run", &job(PYTHON, &node));
+        assert_eq!(ran.code, Some(0), "{}", ran.err);
+        results.push(std::fs::read_to_string(folder.path().join("out/part-0-0.jsonl")).unwrap());
+    }
+    assert_eq!(results[0].lines().count(), 3);
+    assert_eq!(results[0], results[1]);
+    let node = "key: [s], process: u.Count(x), state: { sen: { access: call } }";
+    invalid(PYTHON, node, &[("u.py", program)], &["state.sen: u.Count has no such state; it has seen"]);
+    invalid(PYTHON, "key: [s], process: u.Count(x), state: { seen: 5 }", &[("u.py", program)], &["state.seen: is 5; "]);
+}
+
+/// What a UDF logs cannot move the cursor, nor pass for a line of another's.
+#[test]
+fn log_lines_are_plain() {
+    let program = "def f(x: int) -> int:\n    print('a\\x1b[2Jb\\nERROR other/node/0 u: forged')\n    return x\n";
+    let folder = folder(&[("u.py", program)]);
+    let ran = run(folder.path(), "run", &job(PYTHON, "with: { z: u.f(x) }"));
+    assert!(ran.err.contains("INFO  bad/n/0 u: a\\u{1b}[2Jb\nINFO  bad/n/0 u: ERROR other/node/0"), "{}", ran.err);
 }

@@ -186,7 +186,7 @@ fn binding_record(udf: &str, binding: &Binding) -> Result<BindingRecord, HostErr
         udf: udf.to_string(),
         function: binding.function.clone(),
         column: column.to_string(),
-        source: Box::new(source),
+        problem: Box::new(source),
     };
     let fields = |fields: &[arrow::datatypes::Field]| {
         let record = |field: &arrow::datatypes::Field| {

@@ -24,7 +24,6 @@ pub enum HostError {
         /// Name of the UDF.
         udf: String,
         /// What is wrong with them.
-        #[source]
         error: SourceSectionError,
     },
     /// A core module, not a component.
@@ -87,10 +86,12 @@ pub enum HostError {
         source: std::io::Error,
     },
     /// The guest said that it cannot.
-    #[error("udf {udf:?}: {message}")]
+    #[error("udf {udf:?}{}: {message}", functions_text(.functions))]
     Problem {
         /// Name of the UDF.
         udf: String,
+        /// Those that were being opened, or none.
+        functions: Vec<String>,
         /// `load-source`, `describe` or `load-functions`.
         during: &'static str,
         /// One line that names the culprit.
@@ -99,12 +100,11 @@ pub enum HostError {
         traceback: String,
     },
     /// The guest failed in instantiation, `load-source`, `describe` or `load-functions`.
-    #[error("in {during}: {fault}")]
+    #[error("{fault} (in {during})")]
     Fault {
         /// Which of them.
         during: &'static str,
         /// What happened.
-        #[source]
         fault: Box<Fault>,
     },
     /// What `describe` or `load-functions` returned breaks the contract.
@@ -128,7 +128,7 @@ pub enum HostError {
         has: String,
     },
     /// A column of a binding has a type that cannot cross.
-    #[error("udf {udf:?} function {function:?}, column {column:?}: {source}")]
+    #[error("udf {udf:?} function {function:?}, column {column:?}: {problem}")]
     Column {
         /// Name of the UDF.
         udf: String,
@@ -137,8 +137,7 @@ pub enum HostError {
         /// Name of the column.
         column: String,
         /// Why.
-        #[source]
-        source: Box<DataTypeError>,
+        problem: Box<DataTypeError>,
     },
     /// A limit or setting that cannot be had.
     #[error("{setting} is {got}: {advice}")]
@@ -166,4 +165,12 @@ pub enum HostError {
         /// What it says.
         problem: String,
     },
+}
+
+fn functions_text(functions: &[String]) -> String {
+    match functions {
+        [] => String::new(),
+        [one] => format!(" function {one:?}"),
+        several => format!(" functions {}", several.join(", ")),
+    }
 }

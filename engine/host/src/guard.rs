@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use wasmtime::{PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
+use wasmtime::{FrameInfo, PoolConcurrencyLimitError, Store, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use crate::context::{Context, HostTrap, Refused};
@@ -200,7 +200,10 @@ impl Guard {
         match entered {
             Entered::Load => {
                 let limit = time_text(context.limits.load_time_max);
-                format!("ran longer than {limit} to load: do less at import and in open")
+                format!(
+                    "ran longer than {limit} to load: do less at import and in open, or raise udfs.{}.load.timeout",
+                    self.udf
+                )
             }
             Entered::Bundle { .. } => {
                 let (limit, rows) = (time_text(context.limits.call_time_max), rows_text(entered));
@@ -256,7 +259,14 @@ fn trap_text(trap: Trap) -> String {
 
 fn backtrace_text(backtrace: &WasmBacktrace) -> String {
     let mut text = String::new();
-    for frame in backtrace.frames().iter().take(BACKTRACE_FRAMES_MAX) {
+    let frames = backtrace.frames();
+    let nameless = |frame: &FrameInfo| frame.symbols().is_empty() && frame.func_name().is_none();
+    if !frames.is_empty() && frames.iter().all(nameless) {
+        let numbers = frames.iter().take(BACKTRACE_FRAMES_MAX).map(|frame| frame.func_index().to_string());
+        let numbers = numbers.collect::<Vec<_>>().join(", ");
+        return format!("functions {numbers}, which have no names: build with `strip = false` to see them");
+    }
+    for frame in frames.iter().take(BACKTRACE_FRAMES_MAX) {
         // Guests are built without names to be small: their number is what a tool can look up.
         let number = format!("function {}", frame.func_index());
         let mut line = |name: Option<&str>, file: Option<&str>, at: Option<u32>| {

@@ -177,13 +177,26 @@ impl UdfModule {
         host: H,
     ) -> Result<UdfInstance<H>, HostError> {
         let kinds = self.kinds(&setup, &limits)?;
+        let names = || setup.bindings.iter().map(|binding| binding.function.clone()).collect::<Vec<_>>();
         let record = contract::setup_record(&self.name, &setup)?;
         let mut opened = self.open(&limits, capabilities, Box::new(host))?;
         opened.seed = seed_of(&setup);
         type Answer = (Result<Vec<LoadedRecord>, Problem>,);
-        let (answer,) =
-            opened.call::<_, Answer>(&self.compiled.exports.load_functions, (record,), During::LoadFunctions)?;
-        let records = answer.map_err(|problem| self.problem(During::LoadFunctions, problem))?;
+        let (answer,) = opened
+            .call::<_, Answer>(&self.compiled.exports.load_functions, (record,), During::LoadFunctions)
+            .map_err(|mut error| {
+                if let HostError::Fault { fault, .. } = &mut error {
+                    fault.function = names().join(", ");
+                }
+                error
+            })?;
+        let records = answer.map_err(|problem| {
+            let mut error = self.problem(During::LoadFunctions, problem);
+            if let HostError::Problem { functions, .. } = &mut error {
+                *functions = names();
+            }
+            error
+        })?;
         let loaded = contract::loaded(records, &setup.bindings, &kinds)
             .map_err(|problem| self.lie(During::LoadFunctions, problem))?;
         let mut plans = Vec::with_capacity(loaded.len());
@@ -192,7 +205,7 @@ impl UdfModule {
                 udf: self.name.to_string(),
                 function: binding.function.clone(),
                 column: bad.column,
-                source: Box::new(bad.source),
+                problem: Box::new(bad.source),
             })?);
         }
         let exports = &self.compiled.exports;
@@ -242,6 +255,7 @@ impl UdfModule {
     fn problem(&self, during: During, problem: Problem) -> HostError {
         HostError::Problem {
             udf: self.name.to_string(),
+            functions: Vec::new(),
             during: during.as_str(),
             message: problem.message,
             traceback: problem.traceback,

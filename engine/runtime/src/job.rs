@@ -490,9 +490,12 @@ impl RunningJob {
 
     fn commit(&self, letters: &[Committable]) -> Result<(), JobError> {
         let prepared = locked(&self.shared.prepared);
-        for (node, sink) in &self.sinks {
+        for (index, (node, sink)) in self.sinks.iter().enumerate() {
             let own = if node == "dead-letters" { Some(letters) } else { prepared.get(node).map(Vec::as_slice) };
-            sink.commit(own.unwrap_or_default()).map_err(|error| JobError::Connector { node: node.clone(), error })?;
+            sink.commit(own.unwrap_or_default()).map_err(|error| {
+                let before = self.sinks[..index].iter().map(|(node, sink)| (node.clone(), sink.location())).collect();
+                JobError::Commit { node: node.clone(), error, before }
+            })?;
         }
         Ok(())
     }

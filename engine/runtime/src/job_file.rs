@@ -2,10 +2,17 @@
 
 use std::path::Path;
 
+use wasmill_host::Access;
+
+use crate::connector::ConnectorRegistry;
 use crate::error::{Problem, ProblemKind};
+use crate::graph::JobGraph;
 use crate::spec::{
-    ConnectorSpec, Endpoint, JobSpec, NodeSpec, ON_ERROR, OnError, OperationSpec, UdfSpec, WatermarkSpec, WindowSpec,
+    ConnectorSpec, Endpoint, JobSpec, NodeSpec, ON_ERROR, OnError, OperationSpec, StateSpec, UdfSpec, WatermarkSpec,
+    WindowSpec,
 };
+use crate::udf_file::Environment;
+use crate::validate::validate;
 use crate::value::{Location, Name, OptionError, Options, Value, ValueKind, yaml_options};
 
 /// What makes a node what it is: exactly one of these keys stands in it (`aggregate` goes with `window`).
@@ -15,14 +22,41 @@ const OPERATIONS: [&str; 10] =
 /// Reads the text of a job file. `base` is its folder, for relative paths; `set` are `key=value` pairs that win over
 /// the file: a configuration key, `udfs.NAME.KEY`, `nodes.NAME.KEY` or `dead-letters.KEY`.
 pub fn read(text: &str, base: &Path, set: &[(String, String)]) -> Result<JobSpec, Vec<Problem>> {
-    let value: Value =
-        serde_saphyr::from_str_with_options(text, yaml_options()).map_err(|error| vec![syntax(&error)])?;
+    match read_leniently(text, base, set) {
+        Ok((spec, problems)) if problems.is_empty() => Ok(spec),
+        Ok((_, problems)) => Err(problems),
+        Err(problem) => Err(vec![problem]),
+    }
+}
+
+/// From the text of a job file to a graph that can run: [`read`] and [`validate`]. Reports everything that is wrong with either.
+pub fn load(
+    text: &str,
+    base: &Path,
+    set: &[(String, String)],
+    environment: &Environment,
+    connectors: &ConnectorRegistry,
+) -> Result<JobGraph, Vec<Problem>> {
+    let (spec, mut problems) = read_leniently(text, base, set).map_err(|problem| vec![problem])?;
+    match validate(&spec, environment, connectors) {
+        Ok(graph) if problems.is_empty() => Ok(graph),
+        Ok(_) => Err(problems),
+        Err(more) => {
+            // What is missing may stand in what could not be read.
+            let whole = problems.is_empty();
+            problems.extend(more.into_iter().filter(|more| whole || !matches!(more.kind, ProblemKind::Empty(_))));
+            Err(problems)
+        }
+    }
+}
+
+/// As [`read`], but gives what could be read beside what could not, so that the rest is checked too.
+fn read_leniently(text: &str, base: &Path, set: &[(String, String)]) -> Result<(JobSpec, Vec<Problem>), Problem> {
+    let value: Value = serde_saphyr::from_str_with_options(text, yaml_options()).map_err(|error| syntax(&error))?;
     let ValueKind::Map(entries) = value.kind else {
         let got = value.describe();
-        return Err(vec![Problem::new(
-            value.at,
-            ProblemKind::Shape(format!("a job is a map with name, udfs and pipeline, not {got}")),
-        )]);
+        let message = format!("a job is a map with name, udfs and pipeline, not {got}");
+        return Err(Problem::new(value.at, ProblemKind::Shape(message)));
     };
     let mut reader = Reader { problems: Vec::new(), set: split_set(set) };
     let spec = reader.job(entries, base);
@@ -42,7 +76,7 @@ pub fn read(text: &str, base: &Path, set: &[(String, String)]) -> Result<JobSpec
         };
         reader.problems.push(Problem::new(Location::NONE, problem));
     }
-    if reader.problems.is_empty() { Ok(spec) } else { Err(reader.problems) }
+    Ok((spec, reader.problems))
 }
 
 fn syntax(error: &serde_saphyr::Error) -> Problem {
@@ -117,15 +151,13 @@ impl Reader {
         })
     }
 
-    fn options(&mut self, entries: Vec<(Name, Value)>) -> Options {
-        Options::from_map(entries).unwrap_or_else(|error| {
-            self.option(error);
-            Options::default()
-        })
+    /// Nothing where a key stands twice, which is noted.
+    fn options(&mut self, entries: Vec<(Name, Value)>) -> Option<Options> {
+        Options::from_map(entries).map_err(|error| self.option(error)).ok()
     }
 
     fn job(&mut self, entries: Vec<(Name, Value)>, base: &Path) -> JobSpec {
-        let mut options = self.options(entries);
+        let Some(mut options) = self.options(entries) else { return JobSpec::new("job", base) };
         let at = options.at("name");
         let name = match options.required_string("name") {
             Ok(text) => Name { text, at },
@@ -170,19 +202,21 @@ impl Reader {
         };
         let mut udfs: Vec<UdfSpec> = Vec::new();
         for (name, value) in entries {
-            let mut options = match value.kind {
+            let read = match value.kind {
                 ValueKind::Map(entries) => self.options(entries),
                 ValueKind::Text(path) => {
                     let mut options = Options::default();
                     options.set("path", Value { at: value.at, kind: ValueKind::Text(path) });
-                    options
+                    Some(options)
                 }
                 _ => {
                     let got = value.describe();
                     self.shape(value.at, format!("udfs.{name}: is {got}; {{ path: … }} or a path is wanted"));
-                    continue;
+                    None
                 }
             };
+            let unreadable = read.is_none();
+            let mut options = read.unwrap_or_default();
             for set in self.take_set(|scope| matches!(scope, Scope::Udf(udf) if *udf == name.text)) {
                 options.set(&set.key, set.value);
             }
@@ -192,7 +226,7 @@ impl Reader {
                     .push(Problem::new(name.at, ProblemKind::Duplicate { what: "UDF", name: name.text, first }));
                 continue;
             }
-            udfs.push(UdfSpec { name, options });
+            udfs.push(UdfSpec { name, options, unreadable });
         }
         udfs
     }
@@ -204,7 +238,7 @@ impl Reader {
             self.shape(value.at, format!("dead-letters: is {got}; {{ sink: jsonl, path: … }} is wanted"));
             return None;
         };
-        let mut options = self.options(entries);
+        let mut options = self.options(entries)?;
         for set in self.take_set(|scope| matches!(scope, Scope::DeadLetters)) {
             options.set(&set.key, set.value);
         }
@@ -232,7 +266,7 @@ impl Reader {
                 return Vec::new();
             }
         };
-        entries.into_iter().filter_map(|(name, value)| self.node(name, value)).collect()
+        entries.into_iter().map(|(name, value)| self.node(name, value)).collect()
     }
 
     fn item(&mut self, item: Value) -> Option<(Name, Value)> {
@@ -246,13 +280,20 @@ impl Reader {
         }
     }
 
-    fn node(&mut self, name: Name, value: Value) -> Option<NodeSpec> {
-        let ValueKind::Map(entries) = value.kind else {
-            self.shape(value.at, format!("node \"{name}\" is {}; a map is wanted", value.describe()));
-            return None;
+    fn node(&mut self, name: Name, value: Value) -> NodeSpec {
+        let set = self.take_set(|scope| matches!(scope, Scope::Node(node) if *node == name.text));
+        let options = match value.kind {
+            ValueKind::Map(entries) => self.options(entries),
+            _ => {
+                self.shape(value.at, format!("node \"{name}\" is {}; a map is wanted", value.describe()));
+                None
+            }
         };
-        let mut options = self.options(entries);
-        for set in self.take_set(|scope| matches!(scope, Scope::Node(node) if *node == name.text)) {
+        let Some(mut options) = options else {
+            let operation = OperationSpec::Unreadable;
+            return NodeSpec { name, from: Vec::new(), operation, parallelism: None, result: None, states: Vec::new() };
+        };
+        for set in set {
             options.set(&set.key, set.value);
         }
         let at = options.at("parallelism");
@@ -261,11 +302,39 @@ impl Reader {
         let from = options.strings("from");
         let from = self.note(&name, from).unwrap_or_default();
         let result = if options.contains("result") { self.text(&name, &mut options, "result") } else { None };
-        let operation = self.operation(&name, &mut options, from.len())?;
-        for error in options.finish() {
-            self.node_option(&name, error);
+        let states = options.options("state");
+        let states = self.note(&name, states).map_or_else(Vec::new, |states| self.states(&name, states));
+        let operation = match self.operation(&name, &mut options, from.len()) {
+            Some(operation) => {
+                for error in options.finish() {
+                    self.node_option(&name, error);
+                }
+                operation
+            }
+            // What the other keys are depends on it.
+            None => OperationSpec::Unreadable,
+        };
+        NodeSpec { name, from, operation, parallelism, result, states }
+    }
+
+    /// `state: { sum: { access: call } }`
+    fn states(&mut self, owner: &Name, states: Options) -> Vec<StateSpec> {
+        let mut read = Vec::new();
+        for (name, value) in states.into_entries() {
+            let ValueKind::Map(entries) = value.kind else {
+                let message = format!("is {}; {{ access: column | call }} is wanted", value.describe());
+                self.node_option(owner, OptionError { at: value.at, key: format!("state.{name}"), message });
+                continue;
+            };
+            let Some(mut options) = self.options(entries) else { continue };
+            let access = options.choice("access", &[("column", Access::Column), ("call", Access::Call)]);
+            let access = self.note(owner, access);
+            for error in options.finish() {
+                self.node_option(owner, error);
+            }
+            read.extend(access.map(|access| StateSpec { name, access }));
         }
-        Some(NodeSpec { name, from, operation, parallelism, result })
+        read
     }
 
     fn operation(&mut self, name: &Name, options: &mut Options, inputs: usize) -> Option<OperationSpec> {
@@ -497,7 +566,7 @@ pipeline:
         );
         assert_eq!(
             problems(&format!("{head}  - a: {{ from: b, map: f.g, kay: [c] }}\n")),
-            ["3:29 node \"a\": kay: unknown key; there are parallelism, from, map"]
+            ["3:29 node \"a\": kay: unknown key; there are parallelism, from, state, map"]
         );
         assert_eq!(
             problems("name: x\npipeline: 5\n"),

@@ -17,6 +17,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use wasmill_host::Access;
+
 use crate::connector::{Sink, Source};
 use crate::value::{Location, Name, Options, Value, ValueKind};
 
@@ -53,6 +55,8 @@ pub(crate) const ON_ERROR: [(&str, OnError); 3] =
 pub struct UdfSpec {
     pub name: Name,
     pub options: Options,
+    /// Its options could not be read; the problem is noted, and calls of it are not reported once more.
+    pub(crate) unreadable: bool,
 }
 
 /// A connector by name, with the options that are its own.
@@ -86,6 +90,15 @@ pub struct NodeSpec {
     pub parallelism: Option<(u64, Location)>,
     /// The type of the function's result, where a Python function does not say it itself.
     pub result: Option<Name>,
+    /// What the job wants of the function's states.
+    pub states: Vec<StateSpec>,
+}
+
+/// What a job wants of a state, against the default of the function.
+#[derive(Debug, Clone)]
+pub struct StateSpec {
+    pub name: Name,
+    pub access: Access,
 }
 
 #[derive(Debug, Clone)]
@@ -129,6 +142,8 @@ pub enum OperationSpec {
     Sink {
         sink: Endpoint<dyn Sink>,
     },
+    /// Could not be read from the job file; the problem is noted, and what reads from it is not reported once more.
+    Unreadable,
 }
 
 /// Event time = `column`; rows are out of order by at most `delay` (bounded out-of-orderness).
@@ -192,7 +207,7 @@ impl JobSpec {
 impl UdfSpec {
     /// `path`: a `.wasm` component or a `.py` file.
     pub fn new(name: &str, path: &str) -> UdfSpec {
-        UdfSpec { name: name.into(), options: options_of([("path", path)]) }
+        UdfSpec { name: name.into(), options: options_of([("path", path)]), unreadable: false }
     }
 
     /// Sets a key of the `udfs:` section: `on-error`, `memory.max`, `timeout`.
@@ -219,6 +234,7 @@ impl NodeSpec {
             operation,
             parallelism: None,
             result: None,
+            states: Vec::new(),
         }
     }
 
@@ -309,6 +325,13 @@ impl NodeSpec {
     #[must_use]
     pub fn result(mut self, result: &str) -> NodeSpec {
         self.result = Some(result.into());
+        self
+    }
+
+    /// How the function reaches its state `name`, against its own default.
+    #[must_use]
+    pub fn state_access(mut self, name: &str, access: Access) -> NodeSpec {
+        self.states.push(StateSpec { name: name.into(), access });
         self
     }
 
