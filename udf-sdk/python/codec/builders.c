@@ -238,17 +238,12 @@ void builder_append_value(Builder *b, const uint8_t *value, uint32_t length) {
 }
 
 /* ---- slots */
-static void part(Buffer *parts, const void *at, size_t length) {
-  Part p = {at, length};
-  buffer_append(parts, &p, sizeof p);
-}
-
 /* What stands behind the last bit means nothing; zeros, so that the same effects have the same bytes. */
 static void clean_tail(const Builder *b, const Buffer *bits) {
   if (b->rows & 7) bits->at[b->rows >> 3] &= (uint8_t)((1u << (b->rows & 7)) - 1);
 }
 
-void builder_slots(const Builder *b, Buffer *parts) {
+void builder_slots(const Builder *b, Parts *parts) {
   const Type *t = b->type;
   if (b->has_nulls) clean_tail(b, &b->validity);
   if (t->code == T_BOOL) clean_tail(b, &b->data);

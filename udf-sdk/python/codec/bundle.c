@@ -52,17 +52,11 @@ static void check_arguments(const Function *f) {
 
 static void put32(uint8_t *at, uint32_t v) { memcpy(at, &v, 4); }
 
-static inline void part(Buffer *parts, const Buffer *b) {
-  Part p = {b->at, b->used};
-  buffer_append(parts, &p, sizeof p);
-}
+static inline void buffer_part(Parts *parts, const Buffer *b) { part(parts, b->at, b->used); }
 
-static inline void no_parts(Buffer *parts, int count) {
-  size_t bytes = sizeof(Part) * (size_t)count;
-  zero_bytes(buffer_extend(parts, bytes), bytes);
-}
+static inline void no_parts(Parts *parts, int count) { parts->slots += (uint32_t)count; }
 
-static void state_parts(Function *f, Buffer *parts, int done) {
+static void state_parts(Function *f, Parts *parts, int done) {
   static Buffer *written;
   static int written_count;
   if (written_count < f->states) {
@@ -77,7 +71,7 @@ static void state_parts(Function *f, Buffer *parts, int done) {
       if (done) state_finish_call(s);
     } else if (done && state_finish_column(s, &written[i])) {
       state_slots(s, parts);
-      part(parts, &written[i]);
+      buffer_part(parts, &written[i]);
     } else {
       no_parts(parts, s->type->slots + 1);
     }
@@ -86,53 +80,50 @@ static void state_parts(Function *f, Buffer *parts, int done) {
 
 static size_t padded(size_t n) { return (n + 63) & ~(size_t)63; }
 
-static Buffer *assemble(const Buffer *parts, uint32_t status, uint32_t rows) {
+static Buffer *assemble(const Parts *parts, uint32_t status, uint32_t rows) {
   static Buffer frame;
-  uint32_t count = (uint32_t)(parts->used / sizeof(Part));
-  const Part *all = (const Part *)parts->at;
-  size_t start = padded(HEADER + 8u * count), total = start;
-  for (uint32_t i = 0; i < count; i++) total = padded(total) + all[i].length;
-  total = padded(total);
+  const Part *all = (const Part *)parts->list.at, *end = all + parts->list.used / sizeof(Part);
+  size_t start = padded(HEADER + 8u * parts->slots), total = start;
+  for (const Part *p = all; p < end; p++) total += padded(p->length);
   if (total > INT32_MAX) die("the effects of a bundle are larger than 2 GiB");
   buffer_reset(&frame);
   uint8_t *at = buffer_extend(&frame, total);
   zero_bytes(at, start);
   put32(at, EFFECTS_MAGIC);
-  put32(at + 4, count);
+  put32(at + 4, parts->slots);
   put32(at + 8, status);
   put32(at + 12, rows);
   size_t to = start;
-  for (uint32_t i = 0; i < count; i++) {
-    if (!all[i].length) continue;
-    put32(at + HEADER + 8u * i, (uint32_t)to);
-    put32(at + HEADER + 8u * i + 4, (uint32_t)all[i].length);
-    copy_bytes(at + to, all[i].at, all[i].length);
-    size_t end = to + all[i].length;
-    to = padded(end);
-    zero_bytes(at + end, to - end);
+  for (const Part *p = all; p < end; p++) {
+    put32(at + HEADER + 8u * p->slot, (uint32_t)to);
+    put32(at + HEADER + 8u * p->slot + 4, p->length);
+    copy_bytes(at + to, p->at, p->length);
+    size_t last = to + p->length;
+    to = padded(last);
+    zero_bytes(at + last, to - last);
   }
   return &frame;
 }
 
 static Buffer *effects(int more) {
-  static Buffer parts;
+  static Parts parts;
   Function *f = current.function;
-  parts.used = 0;
+  parts.list.used = parts.slots = 0;
   int many = f->mode == M_TABLE || f->mode == M_PROCESS;
   int folds = f->mode == M_AGGREGATE && current.operation != 4;
   builder_slots(&f->output, &parts);
-  part(&parts, many && f->output.rows ? &current.sources : &(Buffer){0});
-  part(&parts, many && current.kinds_used ? &current.kinds : &(Buffer){0});
+  part(&parts, current.sources.at, many && f->output.rows ? current.sources.used : 0);
+  part(&parts, current.kinds.at, many && current.kinds_used ? current.kinds.used : 0);
   state_parts(f, &parts, !more);
   no_parts(&parts, 3);
   if (errors.count) {
-    part(&parts, &errors.rows);
-    part(&parts, &errors.kind_offsets);
-    part(&parts, &errors.kind);
-    part(&parts, &errors.message_offsets);
-    part(&parts, &errors.message);
-    part(&parts, &errors.traceback_offsets);
-    part(&parts, &errors.traceback);
+    buffer_part(&parts, &errors.rows);
+    buffer_part(&parts, &errors.kind_offsets);
+    buffer_part(&parts, &errors.kind);
+    buffer_part(&parts, &errors.message_offsets);
+    buffer_part(&parts, &errors.message);
+    buffer_part(&parts, &errors.traceback_offsets);
+    buffer_part(&parts, &errors.traceback);
   } else {
     no_parts(&parts, 7);
   }

@@ -160,6 +160,13 @@ static inline PyObject *column_get(const Column *c, uint32_t row) {
 void column_free(Column *c);
 
 /* ---- builders.c: writing */
+typedef struct { const uint8_t *at; uint32_t length, slot; } Part;
+typedef struct { Buffer list; uint32_t slots; } Parts; /* what a frame is made of; of its slots, which are absent mostly, those that are not */
+static inline void part(Parts *parts, const void *at, size_t length) {
+  Part p = {at, (uint32_t)length, parts->slots++};
+  if (length > INT32_MAX) die("the effects of a bundle are larger than 2 GiB");
+  if (length) buffer_append(&parts->list, &p, sizeof p);
+}
 typedef struct Builder {
   const Type *type;
   uint32_t rows;
@@ -190,9 +197,8 @@ static inline int builder_append(Builder *b, PyObject *value) {
 void builder_append_null(Builder *b);  /* in a column that has none: a zero */
 void builder_truncate(Builder *b, uint32_t rows);
 void builder_append_value(Builder *b, const uint8_t *value, uint32_t length); /* encoded, not nullable at the top */
-void builder_slots(const Builder *b, Buffer *parts); /* appends its slots as `Part`s */
+void builder_slots(const Builder *b, Parts *parts);
 void builder_free(Builder *b);
-typedef struct { const uint8_t *at; size_t length; } Part;
 
 /* ---- values.c: single values, encoded */
 int value_write(const Type *t, PyObject *value, Buffer *to); /* not nullable at the top */
@@ -225,7 +231,7 @@ PyObject *state_value(State *s, uint32_t key);                     /* None = no 
 int state_store(State *s, uint32_t key, PyObject *value);          /* with undo */
 int state_replace(State *s, uint32_t key, PyObject *value);        /* without: accumulators, whose last good value is the undo */
 int state_finish_column(State *s, Buffer *written);                /* 1 = something was written, for `state_slots` to tell */
-void state_slots(const State *s, Buffer *parts);
+void state_slots(const State *s, Parts *parts);
 void state_finish_call(State *s);
 extern Buffer undo;
 static inline void undo_mark(void) { undo.used = 0; } /* a row begins: what came before is kept */

@@ -250,11 +250,10 @@ int state_replace(State *s, uint32_t key, PyObject *value) {
 }
 
 /* ---- the end of a bundle */
-void state_slots(const State *s, Buffer *parts) {
+void state_slots(const State *s, Parts *parts) {
   if (!s->flat) { builder_slots(&s->builder, parts); return; }
-  Part valid = {s->builder.validity.at, s->builder.validity.used}, values = {s->values, (size_t)s->keys * s->type->width};
-  buffer_append(parts, &valid, sizeof valid);
-  buffer_append(parts, &values, sizeof values);
+  part(parts, s->builder.validity.at, s->builder.validity.used);
+  part(parts, s->values, (size_t)s->keys * s->type->width);
 }
 
 int state_finish_column(State *s, Buffer *written) {
