@@ -54,6 +54,11 @@ static void undo_note(State *s, uint32_t key) {
 }
 
 /* ---- flat states */
+static inline void flat_copy(const State *s, void *to, const void *from) {
+  if (s->type->width == 8) memcpy(to, from, 8);
+  else copy_bytes(to, from, s->type->width);
+}
+
 enum { PRESENT = 1, WRITTEN = 2 };
 
 static void flat_begin(State *s, uint32_t keys) {
@@ -75,7 +80,7 @@ static void flat_begin(State *s, uint32_t keys) {
   memset(s->marks, 0, keys);
 }
 
-static PyObject *flat_value(const State *s, uint32_t key) {
+static inline PyObject *flat_value(const State *s, uint32_t key) {
   double real;
   if (!(s->marks[key] & PRESENT)) { Py_INCREF(Py_None); return Py_None; }
   const uint8_t *at = s->values + (size_t)key * s->type->width;
@@ -86,7 +91,7 @@ static PyObject *flat_value(const State *s, uint32_t key) {
 }
 
 /* The bytes of a value; 0 = an exception. */
-static int flat_encode(State *s, PyObject *value, uint64_t *bytes) {
+static inline int flat_encode(State *s, PyObject *value, uint64_t *bytes) {
   int64_t whole;
   double real;
   if (s->type->quick == Q_INT64 && PyLong_CheckExact(value) && small_int(value, &whole)) {
@@ -104,11 +109,11 @@ static int flat_encode(State *s, PyObject *value, uint64_t *bytes) {
   return done == 2 ? out_of_range(s->type, value) : done; /* 2 = null, which a state's value is not */
 }
 
-static int flat_put(State *s, uint32_t key, PyObject *value, int with_undo) {
+static inline int flat_put(State *s, uint32_t key, PyObject *value, int with_undo) {
   uint64_t bytes[2];
   if (value != Py_None && !flat_encode(s, value, bytes)) return 0;
   if (with_undo) undo_note(s, key);
-  if (value != Py_None) copy_bytes(s->values + (size_t)key * s->type->width, bytes, s->type->width);
+  if (value != Py_None) flat_copy(s, s->values + (size_t)key * s->type->width, bytes);
   s->marks[key] = value == Py_None ? WRITTEN : WRITTEN | PRESENT;
   return 1;
 }
@@ -141,7 +146,7 @@ static int flat_finish(State *s, Buffer *written) {
 /* ---- cells */
 void state_save(const State *s, uint32_t key, Saved *saved) {
   if (!s->flat) { saved->cell = s->cells[key]; return; }
-  copy_bytes(saved->value, s->values + (size_t)key * s->type->width, s->type->width);
+  flat_copy(s, saved->value, s->values + (size_t)key * s->type->width);
   saved->mark = s->marks[key];
 }
 
@@ -292,21 +297,26 @@ void state_finish_call(State *s) {
 }
 
 /* ---- ValueState */
-static int in_a_row(State *s) {
-  if (current.running && current.key < s->keys) return 1;
+static int outside_of_rows(State *s) {
   PyErr_Format(PyExc_RuntimeError, "%s: a state belongs to a key, and can be used only while a row of a keyed stream is processed", s->where);
   return 0;
+}
+
+static inline int in_a_row(State *s) {
+  if (UNLIKELY(!current.running || current.key >= s->keys)) return outside_of_rows(s);
+  return 1;
 }
 
 static PyObject *value_method(PyObject *self, PyObject *unused) {
   State *s = (State *)self;
   (void)unused;
-  return in_a_row(s) ? state_value(s, current.key) : NULL;
+  if (!in_a_row(s)) return NULL;
+  return s->flat ? flat_value(s, current.key) : state_value(s, current.key);
 }
 
 static PyObject *update_method(PyObject *self, PyObject *value) {
   State *s = (State *)self;
-  if (!in_a_row(s) || !state_store(s, current.key, value)) return NULL;
+  if (!in_a_row(s) || !(s->flat ? flat_put(s, current.key, value, 1) : state_store(s, current.key, value))) return NULL;
   Py_INCREF(Py_None);
   return Py_None;
 }
