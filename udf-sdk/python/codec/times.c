@@ -109,7 +109,8 @@ PyObject *time_read(const Type *t, int64_t micros) {
 }
 
 PyObject *timestamp_read(const Type *t, int64_t value) {
-  int64_t seconds = floor_div(value, t->per_second), rest = value - seconds * t->per_second;
+  int64_t seconds = floor_div(value, t->per_second), rest = value % t->per_second;
+  if (rest < 0) rest += t->per_second;
   int64_t days = floor_div(seconds, 86400), year;
   int of_day = (int)(seconds - days * 86400), month, day;
   civil_from_days(days, &year, &month, &day);
