@@ -100,6 +100,11 @@ impl Batch {
         Batch { rows, event_times: None, row_kinds: None, positions: Positions::None }
     }
 
+    /// No columns, no rows.
+    pub fn empty() -> Batch {
+        Batch::new(RecordBatch::new_empty(Arc::new(arrow::datatypes::Schema::empty())))
+    }
+
     /// Panics if there is not one time for each row: times are computed from the rows, never read from outside.
     #[must_use]
     pub fn with_event_times(mut self, times: Option<ScalarBuffer<i64>>) -> Batch {

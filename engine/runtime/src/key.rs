@@ -53,6 +53,7 @@ impl KeyEncoder {
     }
 }
 
+#[derive(Default)]
 pub(crate) struct EncodedKeys {
     rows: Option<Rows>,
 }

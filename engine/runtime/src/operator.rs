@@ -3,6 +3,7 @@
 mod bundled;
 mod isolate;
 mod keyed;
+mod pieces;
 mod rows;
 mod sink;
 mod udf;

@@ -11,18 +11,28 @@ use crate::error::JobError;
 use crate::operator::isolate::{Isolate, Search};
 use crate::operator::{Emitter, Operator};
 
-/// An operator that handles a bundle at a time: one guest call, whose effects are applied together.
+/// An operator that handles a bundle at a time: one guest call, whose effects are applied together. What is needed of rows is
+/// computed for a whole batch, however small the bundles are.
 pub(crate) trait BundleOperator: Send {
     fn node(&self) -> &str;
 
-    /// Handles the rows of one bundle and pushes what comes out. After a [`JobError::Fault`] nothing has changed.
-    fn bundle(&mut self, rows: &Batch, out: &mut Vec<Batch>) -> Result<(), JobError>;
+    /// Takes the rows of the bundles that follow, and says how many of them are to be bundled.
+    fn begin(&mut self, rows: Batch) -> Result<usize, JobError>;
+
+    /// Handles a bundle of these rows. After a [`JobError::Fault`] nothing has changed.
+    fn bundle(&mut self, rows: Range<usize>) -> Result<(), JobError>;
 
     /// Fresh instances in the place of those that a fault has cost.
     fn reopen(&mut self) -> Result<(), JobError>;
 
-    /// The guest fails on the one row of `row`.
-    fn bad_row(&mut self, row: &Batch, fault: &Fault) -> Result<(), JobError>;
+    /// The guest fails on this one of the rows.
+    fn bad_row(&mut self, row: usize, fault: &Fault) -> Result<(), JobError>;
+
+    /// Rows that the bundles have put out and nobody took.
+    fn ready(&self) -> usize;
+
+    /// Pushes them.
+    fn take(&mut self, out: &mut Vec<Batch>) -> Result<(), JobError>;
 
     /// Event time has come to `watermark`; the bundle before is done.
     fn watermark(&mut self, watermark: i64, out: &mut Vec<Batch>) -> Result<(), JobError>;
@@ -41,8 +51,6 @@ pub(crate) struct Bundled<T> {
     time_max: Duration,
     search: Search,
     out: Vec<Batch>,
-    /// Rows in `out`, but for those of the last watermark.
-    out_rows: usize,
     out_rows_max: usize,
 }
 
@@ -57,12 +65,11 @@ impl<T: BundleOperator> Bundled<T> {
             time_max: config.bundle_time,
             search: Search::default(),
             out: Vec::new(),
-            out_rows: 0,
             out_rows_max: config.batch_rows_max,
         }
     }
 
-    /// Hands the open bundle over in calls of at most `arrow.batch.size` rows.
+    /// Hands the open bundle over.
     fn close(&mut self, out: &mut Emitter<'_>) -> Result<(), JobError> {
         self.opened = None;
         self.open_rows = 0;
@@ -71,22 +78,27 @@ impl<T: BundleOperator> Bundled<T> {
         }
         let rows = Batch::concat(&self.open).map_err(|error| self.arrow(error))?;
         self.open.clear();
-        self.run(&rows, out)
+        self.run(rows, out)
     }
 
-    fn run(&mut self, rows: &Batch, out: &mut Emitter<'_>) -> Result<(), JobError> {
-        let before = self.out.len();
-        self.search.run(0..rows.num_rows(), &mut Parts { operator: &mut self.operator, rows, out: &mut self.out })?;
-        self.out_rows += self.out[before..].iter().map(Batch::num_rows).sum::<usize>();
-        if self.out_rows >= self.out_rows_max {
-            self.pass_on(out)?;
+    /// Handles rows in bundles of at most [`Bundled::rows_max`].
+    fn run(&mut self, rows: Batch, out: &mut Emitter<'_>) -> Result<(), JobError> {
+        let count = self.operator.begin(rows)?;
+        let mut at = 0;
+        while at < count {
+            let end = (at + self.rows_max).min(count);
+            self.search.run(at..end, &mut Parts(&mut self.operator))?;
+            at = end;
+            if self.operator.ready() >= self.out_rows_max {
+                self.operator.take(&mut self.out)?;
+                self.pass_on(out)?;
+            }
         }
-        Ok(())
+        self.operator.take(&mut self.out)
     }
 
     fn pass_on(&mut self, out: &mut Emitter<'_>) -> Result<(), JobError> {
         let batches = std::mem::take(&mut self.out);
-        self.out_rows = 0;
         let mut first = 0;
         while first < batches.len() {
             // Small batches are joined, large ones go as they are.
@@ -109,26 +121,19 @@ impl<T: BundleOperator> Bundled<T> {
 }
 
 /// The rows of a bundle, to be done by parts if need be.
-struct Parts<'a, T> {
-    operator: &'a mut T,
-    rows: &'a Batch,
-    out: &'a mut Vec<Batch>,
-}
+struct Parts<'a, T>(&'a mut T);
 
 impl<T: BundleOperator> Isolate for Parts<'_, T> {
     fn part(&mut self, rows: Range<usize>) -> Result<(), JobError> {
-        if rows.len() == self.rows.num_rows() {
-            return self.operator.bundle(self.rows, self.out);
-        }
-        self.operator.bundle(&self.rows.slice(rows.start, rows.len()), self.out)
+        self.0.bundle(rows)
     }
 
     fn reopen(&mut self) -> Result<(), JobError> {
-        self.operator.reopen()
+        self.0.reopen()
     }
 
     fn bad_row(&mut self, row: usize, fault: &Fault) -> Result<(), JobError> {
-        self.operator.bad_row(&self.rows.slice(row, 1), fault)
+        self.0.bad_row(row, fault)
     }
 }
 
@@ -136,15 +141,18 @@ impl<T: BundleOperator> Operator for Bundled<T> {
     fn process(&mut self, batch: Batch, out: &mut Emitter<'_>) -> Result<(), JobError> {
         let mut offset = 0;
         while offset < batch.num_rows() {
-            let rows = (self.rows_max - self.open_rows).min(batch.num_rows() - offset);
-            let part = batch.slice(offset, rows);
-            offset += rows;
-            if rows == self.rows_max {
-                self.run(&part, out)?;
+            let left = batch.num_rows() - offset;
+            if self.open_rows == 0 && left >= self.rows_max {
+                // As many whole bundles as there are.
+                let rows = left - left % self.rows_max;
+                self.run(batch.slice(offset, rows), out)?;
+                offset += rows;
                 continue;
             }
-            self.open.push(part);
+            let rows = (self.rows_max - self.open_rows).min(left);
+            self.open.push(batch.slice(offset, rows));
             self.open_rows += rows;
+            offset += rows;
             if self.open_rows == self.rows_max {
                 self.close(out)?;
             }

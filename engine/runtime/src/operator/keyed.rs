@@ -1,18 +1,20 @@
 //! process and reduce: functions with a state per key.
 
-use arrow::array::ArrayRef;
+use std::ops::Range;
+
+use arrow::array::{Array, ArrayRef, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use wasmill_host::{Access, Effects, Fault, Operation};
 
 use crate::batch::Batch;
-use crate::dead_letter::record_of;
 use crate::error::JobError;
 use crate::graph::BoundCall;
-use crate::key::{BundleKeys, KeyEncoder, KeyTable, hash};
+use crate::key::{BundleKeys, EncodedKeys, KeyEncoder, KeyTable, hash};
 use crate::operator::bundled::BundleOperator;
-use crate::operator::rows::output_batches;
+use crate::operator::pieces::Pieces;
+use crate::operator::rows::take_rows;
 use crate::operator::udf::{Context, KeyedInput, UdfCaller};
 use crate::state::StateColumn;
 
@@ -28,7 +30,12 @@ pub(crate) struct Keyed {
     columns: Vec<StateColumn>,
     /// Does the function see keys? A process function without `key` does not, and has no state.
     keyed: bool,
+    rows: Batch,
+    arguments: Vec<ArrayRef>,
+    /// Of each of `rows`.
+    keys: EncodedKeys,
     bundle: BundleKeys,
+    pieces: Pieces,
 }
 
 impl Keyed {
@@ -50,21 +57,29 @@ impl Keyed {
             table: KeyTable::default(),
             columns: in_columns.map(|state| StateColumn::new(&state.data_type)).collect(),
             keyed: !key.is_empty() || !states.is_empty(),
+            rows: Batch::empty(),
+            arguments: Vec::new(),
+            keys: EncodedKeys::default(),
             bundle: BundleKeys::default(),
+            pieces: Pieces::default(),
         })
     }
 
-    fn run(&mut self, rows: &Batch) -> Result<Effects, JobError> {
+    fn run(&mut self, part: Range<usize>) -> Result<Effects, JobError> {
         let arrow = |error| JobError::Arrow { node: self.node.clone(), error };
         if !self.keyed {
-            return self.udf.rows(Operation::Process, rows, &KeyedInput::default());
+            return self.udf.rows(Operation::Process, &self.rows, &self.arguments, part, &KeyedInput::default());
         }
-        number_keys(&self.encoder, &mut self.table, rows, &mut self.bundle).map_err(arrow)?;
+        self.bundle.clear();
+        for row in part.clone() {
+            let key = self.keys.get(row);
+            self.bundle.push(self.table.slot(key, hash(key)));
+        }
         let slots = &self.bundle.slots;
         self.columns.iter_mut().for_each(|column| column.grow(self.table.capacity()));
         let states: Vec<ArrayRef> =
             self.columns.iter().map(|column| column.gather(slots)).collect::<Result<_, _>>().map_err(arrow)?;
-        let key_columns = first_keys(rows, &self.key_columns, &self.bundle).map_err(arrow)?;
+        let key_columns = first_keys(&self.rows, &self.key_columns, part.start, &self.bundle).map_err(arrow)?;
         self.udf.host_mut().slots.clone_from(slots);
         let keyed = KeyedInput {
             index: Some(&self.bundle.index),
@@ -72,7 +87,7 @@ impl Keyed {
             key_columns: &key_columns,
             states: &states,
         };
-        self.udf.rows(Operation::Process, rows, &keyed)
+        self.udf.rows(Operation::Process, &self.rows, &self.arguments, part, &keyed)
     }
 
     /// Makes the bundle's state writes real.
@@ -107,25 +122,18 @@ impl Keyed {
     }
 }
 
-/// Gives each row's key a slot and numbers the bundle's distinct keys.
-fn number_keys(
-    encoder: &KeyEncoder,
-    table: &mut KeyTable,
+/// The key columns of the bundle's distinct keys. The bundle begins with row `start` of `rows`.
+pub(crate) fn first_keys(
     rows: &Batch,
-    bundle: &mut BundleKeys,
-) -> Result<(), ArrowError> {
-    let keys = encoder.encode(rows.rows())?;
-    bundle.clear();
-    for row in 0..rows.num_rows() {
-        let key = keys.get(row);
-        bundle.push(table.slot(key, hash(key)));
+    key: &[usize],
+    start: usize,
+    bundle: &BundleKeys,
+) -> Result<Vec<ArrayRef>, ArrowError> {
+    if bundle.slots.len() == bundle.index.len() {
+        // No key stands twice.
+        return Ok(key.iter().map(|&column| rows.column(column).slice(start, bundle.index.len())).collect());
     }
-    Ok(())
-}
-
-/// The key columns of the bundle's distinct keys.
-pub(crate) fn first_keys(rows: &Batch, key: &[usize], bundle: &BundleKeys) -> Result<Vec<ArrayRef>, ArrowError> {
-    let first = arrow::array::UInt32Array::from(bundle.first.clone());
+    let first = UInt32Array::from_iter_values(bundle.first.iter().map(|row| start as u32 + row));
     key.iter().map(|&column| take(rows.column(column), &first, None)).collect()
 }
 
@@ -134,8 +142,16 @@ impl BundleOperator for Keyed {
         &self.node
     }
 
-    fn bundle(&mut self, rows: &Batch, out: &mut Vec<Batch>) -> Result<(), JobError> {
-        let effects = match self.run(rows) {
+    fn begin(&mut self, rows: Batch) -> Result<usize, JobError> {
+        self.arguments = self.udf.arguments(&rows)?;
+        let keys = self.encoder.encode(rows.rows());
+        self.keys = keys.map_err(|error| JobError::Arrow { node: self.node.clone(), error })?;
+        self.rows = rows;
+        Ok(self.rows.num_rows())
+    }
+
+    fn bundle(&mut self, part: Range<usize>) -> Result<(), JobError> {
+        let effects = match self.run(part.clone()) {
             Ok(effects) => effects,
             Err(error) => {
                 self.release_empty();
@@ -143,17 +159,28 @@ impl BundleOperator for Keyed {
             }
         };
         self.apply(&effects).map_err(|error| JobError::Arrow { node: self.node.clone(), error })?;
-        self.udf.row_errors(rows, &effects.errors)?;
-        output_batches(rows, &effects, self.udf.call(), &self.schema, out)
-            .map_err(|error| JobError::Arrow { node: self.node.clone(), error })
+        self.udf.row_errors(&self.rows, part.start, &effects.errors)?;
+        let one_to_one = self.udf.call().kind.is_one_to_one();
+        let pushed = self.pieces.push_effects(&self.rows, part, one_to_one, &effects);
+        pushed.map_err(|error| JobError::Arrow { node: self.node.clone(), error })
     }
 
     fn reopen(&mut self) -> Result<(), JobError> {
         self.udf.reopen()
     }
 
-    fn bad_row(&mut self, row: &Batch, fault: &Fault) -> Result<(), JobError> {
-        self.udf.bad_row(fault, row.positions().get(0), || record_of(row.rows(), 0))
+    fn bad_row(&mut self, row: usize, fault: &Fault) -> Result<(), JobError> {
+        self.udf.bad_row(&self.rows, row, fault)
+    }
+
+    fn ready(&self) -> usize {
+        self.pieces.rows()
+    }
+
+    fn take(&mut self, out: &mut Vec<Batch>) -> Result<(), JobError> {
+        let taken = take_rows(&mut self.pieces, &self.rows, self.udf.call(), &self.schema);
+        out.extend(taken.map_err(|error| JobError::Arrow { node: self.node.clone(), error })?);
+        Ok(())
     }
 
     fn watermark(&mut self, watermark: i64, _: &mut Vec<Batch>) -> Result<(), JobError> {

@@ -1,19 +1,21 @@
 //! Operators without state: added columns, selection, map, flat map, filter.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, new_empty_array};
 use arrow::compute::filter;
 use arrow::datatypes::{DataType, SchemaRef};
-use wasmill_host::{Effects, Fault, Operation, Output, RowError};
+use arrow::error::ArrowError;
+use wasmill_host::{Effects, Fault, Operation, RowError};
 
 use crate::batch::{Batch, columns_of, record_batch};
-use crate::dead_letter::record_of;
 use crate::error::JobError;
 use crate::graph::{BoundCall, ColumnPlace};
 use crate::operator::bundled::BundleOperator;
-use crate::operator::udf::{Context, KeyedInput, UdfCaller, kept, whole_column};
+use crate::operator::pieces::{Pieces, Sources, Taken, kept, whole_column};
+use crate::operator::udf::{Context, KeyedInput, UdfCaller};
 use crate::operator::{Emitter, Operator};
 
 /// `with`: adds or replaces columns.
@@ -21,6 +23,10 @@ pub(crate) struct With {
     columns: Vec<(ColumnPlace, UdfCaller)>,
     schema: SchemaRef,
     node: String,
+    rows: Batch,
+    /// Of each function, for all of `rows`.
+    arguments: Vec<Vec<ArrayRef>>,
+    pieces: Pieces,
 }
 
 impl With {
@@ -31,8 +37,57 @@ impl With {
     ) -> Result<With, JobError> {
         let open = |(place, call): &(ColumnPlace, BoundCall)| Ok((*place, UdfCaller::open(call, context)?));
         let columns = columns.iter().map(open).collect::<Result<Vec<_>, JobError>>()?;
-        Ok(With { columns, schema, node: context.place.node.clone() })
+        let node = context.place.node.clone();
+        Ok(With { columns, schema, node, rows: Batch::empty(), arguments: Vec::new(), pieces: Pieces::default() })
     }
+
+    fn arrow(&self, error: ArrowError) -> JobError {
+        JobError::Arrow { node: self.node.clone(), error }
+    }
+
+    /// A bundle in which a row raised at `raised` functions: rows are not shown to the functions behind the one that they raised in.
+    /// What becomes of them waits until the last function has answered: if it fails, all is done again.
+    fn without_raised(
+        &mut self,
+        part: Range<usize>,
+        mut computed: Vec<ArrayRef>,
+        effects: Effects,
+    ) -> Result<(), JobError> {
+        let mut rows = self.rows.slice(part.start, part.len());
+        let mut from: Vec<u32> = part.map(|row| row as u32).collect();
+        let mut raised: Vec<(usize, Batch, Vec<RowError>)> = Vec::new();
+        let mut next = Some((computed.len() - 1, effects));
+        while let Some((index, effects)) = next.take() {
+            if !effects.errors.is_empty() {
+                let keep = kept(rows.num_rows(), &effects.errors);
+                raised.push((index, rows.clone(), effects.errors));
+                rows = rows.filter(&keep).map_err(|error| self.arrow(error))?;
+                from = keep.values().set_indices().map(|row| from[row]).collect();
+                for column in &mut computed {
+                    *column = filter(column, &keep).map_err(|error| self.arrow(error))?;
+                }
+            }
+            if let Some((_, udf)) = self.columns.get_mut(index + 1)
+                && rows.num_rows() > 0
+            {
+                let arguments = udf.arguments(&rows)?;
+                let all = 0..rows.num_rows();
+                let effects = udf.rows(Operation::Process, &rows, &arguments, all, &KeyedInput::default())?;
+                computed.push(result_of(udf, &effects).map_err(|error| self.arrow(error))?);
+                next = Some((index + 1, effects));
+            }
+        }
+        for (index, rows, errors) in &raised {
+            self.columns[*index].1.row_errors(rows, 0, errors)?;
+        }
+        self.pieces.push_some(from.into_iter(), computed.into_iter());
+        Ok(())
+    }
+}
+
+/// The one column that a scalar function answers.
+fn result_of(udf: &UdfCaller, effects: &Effects) -> Result<ArrayRef, ArrowError> {
+    Ok(whole_column(&effects.outputs)?.unwrap_or_else(|| new_empty_array(&udf.call().loaded.result.data_type)))
 }
 
 impl BundleOperator for With {
@@ -40,38 +95,25 @@ impl BundleOperator for With {
         &self.node
     }
 
-    fn bundle(&mut self, rows: &Batch, out: &mut Vec<Batch>) -> Result<(), JobError> {
-        let arrow = |error| JobError::Arrow { node: self.node.clone(), error };
-        // Rows that one function raised on are not shown to the next. What becomes of them waits until the last function has
-        // answered: if it fails, all is done again.
-        let mut raised: Vec<(Batch, Vec<RowError>)> = Vec::new();
-        let mut rows = rows.clone();
+    fn begin(&mut self, rows: Batch) -> Result<usize, JobError> {
+        let arguments = self.columns.iter().map(|(_, udf)| udf.arguments(&rows));
+        self.arguments = arguments.collect::<Result<_, _>>()?;
+        self.rows = rows;
+        Ok(self.rows.num_rows())
+    }
+
+    fn bundle(&mut self, part: Range<usize>) -> Result<(), JobError> {
         let mut computed: Vec<ArrayRef> = Vec::with_capacity(self.columns.len());
-        for (_, udf) in &mut self.columns {
-            let effects = udf.rows(Operation::Process, &rows, &KeyedInput::default())?;
-            let column = whole_column(&effects.outputs, &udf.call().loaded.result.data_type).map_err(arrow)?;
-            computed.push(column);
-            let keep = kept(rows.num_rows(), &effects.errors);
-            raised.push((rows.clone(), effects.errors));
-            if let Some(keep) = keep {
-                rows = rows.filter(&keep).map_err(arrow)?;
-                for column in &mut computed {
-                    *column = filter(column, &keep).map_err(arrow)?;
-                }
+        for ((_, udf), arguments) in self.columns.iter_mut().zip(&self.arguments) {
+            let keyed = KeyedInput::default();
+            let effects = udf.rows(Operation::Process, &self.rows, arguments, part.clone(), &keyed)?;
+            let column = result_of(udf, &effects);
+            computed.push(column.map_err(|error| JobError::Arrow { node: self.node.clone(), error })?);
+            if !effects.errors.is_empty() {
+                return self.without_raised(part, computed, effects);
             }
         }
-        for ((_, udf), (rows, errors)) in self.columns.iter_mut().zip(&raised) {
-            udf.row_errors(rows, errors)?;
-        }
-        let mut columns = rows.rows().columns().to_vec();
-        for ((place, _), column) in self.columns.iter().zip(computed) {
-            match place {
-                ColumnPlace::Replace(index) => columns[*index] = column,
-                ColumnPlace::Append => columns.push(column),
-            }
-        }
-        let all = record_batch(Arc::clone(&self.schema), columns, rows.num_rows()).map_err(arrow)?;
-        out.push(rows.with_rows(all));
+        self.pieces.push(part, computed.into_iter());
         Ok(())
     }
 
@@ -79,12 +121,37 @@ impl BundleOperator for With {
         self.columns.iter_mut().try_for_each(|(_, udf)| udf.reopen())
     }
 
-    fn bad_row(&mut self, row: &Batch, fault: &Fault) -> Result<(), JobError> {
+    fn bad_row(&mut self, row: usize, fault: &Fault) -> Result<(), JobError> {
         let failed =
             |udf: &UdfCaller| *udf.call().udf.name == *fault.udf && udf.call().binding.function == fault.function;
         let udf = self.columns.iter_mut().map(|(_, udf)| udf).find(|udf| failed(udf));
         let udf = udf.expect("a fault bears the names of the call that it was in");
-        udf.bad_row(fault, row.positions().get(0), || record_of(row.rows(), 0))
+        udf.bad_row(&self.rows, row, fault)
+    }
+
+    fn ready(&self) -> usize {
+        self.pieces.rows()
+    }
+
+    fn take(&mut self, out: &mut Vec<Batch>) -> Result<(), JobError> {
+        if self.pieces.rows() == 0 {
+            return Ok(());
+        }
+        let types = self.columns.iter().map(|(_, udf)| &udf.call().loaded.result.data_type);
+        let taken = self.pieces.take(types);
+        let taken = taken.map_err(|error| JobError::Arrow { node: self.node.clone(), error })?;
+        let rows = taken.sources.of(&self.rows).map_err(|error| self.arrow(error))?;
+        let mut columns = rows.rows().columns().to_vec();
+        for ((place, _), column) in self.columns.iter().zip(taken.columns) {
+            match place {
+                ColumnPlace::Replace(index) => columns[*index] = column,
+                ColumnPlace::Append => columns.push(column),
+            }
+        }
+        let all =
+            record_batch(Arc::clone(&self.schema), columns, rows.num_rows()).map_err(|error| self.arrow(error))?;
+        out.push(rows.with_rows(all));
+        Ok(())
     }
 
     fn watermark(&mut self, watermark: i64, _: &mut Vec<Batch>) -> Result<(), JobError> {
@@ -98,11 +165,15 @@ pub(crate) struct Rows {
     udf: UdfCaller,
     schema: SchemaRef,
     node: String,
+    rows: Batch,
+    arguments: Vec<ArrayRef>,
+    pieces: Pieces,
 }
 
 impl Rows {
     pub(crate) fn open(call: &BoundCall, schema: SchemaRef, context: &Context) -> Result<Rows, JobError> {
-        Ok(Rows { udf: UdfCaller::open(call, context)?, schema, node: context.place.node.clone() })
+        let (udf, node) = (UdfCaller::open(call, context)?, context.place.node.clone());
+        Ok(Rows { udf, schema, node, rows: Batch::empty(), arguments: Vec::new(), pieces: Pieces::default() })
     }
 }
 
@@ -111,19 +182,37 @@ impl BundleOperator for Rows {
         &self.node
     }
 
-    fn bundle(&mut self, rows: &Batch, out: &mut Vec<Batch>) -> Result<(), JobError> {
-        let effects = self.udf.rows(Operation::Process, rows, &KeyedInput::default())?;
-        self.udf.row_errors(rows, &effects.errors)?;
-        output_batches(rows, &effects, self.udf.call(), &self.schema, out)
-            .map_err(|error| JobError::Arrow { node: self.node.clone(), error })
+    fn begin(&mut self, rows: Batch) -> Result<usize, JobError> {
+        self.arguments = self.udf.arguments(&rows)?;
+        self.rows = rows;
+        Ok(self.rows.num_rows())
+    }
+
+    fn bundle(&mut self, part: Range<usize>) -> Result<(), JobError> {
+        let keyed = KeyedInput::default();
+        let effects = self.udf.rows(Operation::Process, &self.rows, &self.arguments, part.clone(), &keyed)?;
+        self.udf.row_errors(&self.rows, part.start, &effects.errors)?;
+        let one_to_one = self.udf.call().kind.is_one_to_one();
+        let pushed = self.pieces.push_effects(&self.rows, part, one_to_one, &effects);
+        pushed.map_err(|error| JobError::Arrow { node: self.node.clone(), error })
     }
 
     fn reopen(&mut self) -> Result<(), JobError> {
         self.udf.reopen()
     }
 
-    fn bad_row(&mut self, row: &Batch, fault: &Fault) -> Result<(), JobError> {
-        self.udf.bad_row(fault, row.positions().get(0), || record_of(row.rows(), 0))
+    fn bad_row(&mut self, row: usize, fault: &Fault) -> Result<(), JobError> {
+        self.udf.bad_row(&self.rows, row, fault)
+    }
+
+    fn ready(&self) -> usize {
+        self.pieces.rows()
+    }
+
+    fn take(&mut self, out: &mut Vec<Batch>) -> Result<(), JobError> {
+        let taken = take_rows(&mut self.pieces, &self.rows, self.udf.call(), &self.schema);
+        out.extend(taken.map_err(|error| JobError::Arrow { node: self.node.clone(), error })?);
+        Ok(())
     }
 
     fn watermark(&mut self, watermark: i64, _: &mut Vec<Batch>) -> Result<(), JobError> {
@@ -132,48 +221,49 @@ impl BundleOperator for Rows {
     }
 }
 
-/// What a call put out, as batches: each row with the time, kind and position of the row that it came from.
-pub(crate) fn output_batches(
+/// What calls put out, as a batch: each row with the time, kind and position of the row that it came from.
+pub(crate) fn take_rows(
+    pieces: &mut Pieces,
     rows: &Batch,
-    effects: &Effects,
     call: &BoundCall,
     schema: &SchemaRef,
-    out: &mut Vec<Batch>,
-) -> Result<(), arrow::error::ArrowError> {
-    let splat = matches!(call.loaded.result.data_type, DataType::Struct(_));
-    if call.kind.is_one_to_one() {
-        let column = whole_column(&effects.outputs, &call.loaded.result.data_type)?;
-        let (rows, column) = match kept(rows.num_rows(), &effects.errors) {
-            None => (rows.clone(), column),
-            Some(keep) => (rows.filter(&keep)?, filter(&column, &keep)?),
-        };
-        let columns = record_batch(Arc::clone(schema), columns_of(&column, splat), rows.num_rows())?;
-        out.push(rows.with_rows(columns));
-        return Ok(());
+) -> Result<Option<Batch>, ArrowError> {
+    let count = pieces.rows();
+    if count == 0 {
+        return Ok(None);
     }
-    for Output { column, source_rows, row_kinds } in &effects.outputs {
-        let columns = record_batch(Arc::clone(schema), columns_of(column, splat), column.len())?;
-        let batch = match source_rows {
-            Some(source) => rows.beside_taken(columns, source),
-            None => rows.with_rows(columns),
-        };
-        out.push(match row_kinds {
-            Some(kinds) => batch.with_row_kinds(Some(kinds.clone().into())),
-            None => batch,
-        });
-    }
-    Ok(())
+    let result = &call.loaded.result.data_type;
+    let Taken { mut columns, sources, row_kinds } = pieces.take(std::iter::once(result))?;
+    let column = columns.pop().expect("one column was asked for");
+    let columns = columns_of(&column, matches!(result, DataType::Struct(_)));
+    let columns = record_batch(Arc::clone(schema), columns, count)?;
+    let batch = match sources {
+        Sources::All(all) if all.len() == rows.num_rows() => rows.with_rows(columns),
+        Sources::All(all) => rows.slice(all.start, all.len()).with_rows(columns),
+        Sources::Each(each) => rows.beside_taken(columns, &each),
+    };
+    Ok(Some(match row_kinds {
+        Some(kinds) => batch.with_row_kinds(Some(kinds.into())),
+        None => batch,
+    }))
 }
 
 /// Keeps the rows for which the function gives true.
 pub(crate) struct Filter {
     udf: UdfCaller,
     node: String,
+    rows: Batch,
+    arguments: Vec<ArrayRef>,
+    /// Rows before these have been taken.
+    taken: usize,
+    keep: BooleanBufferBuilder,
 }
 
 impl Filter {
     pub(crate) fn open(call: &BoundCall, context: &Context) -> Result<Filter, JobError> {
-        Ok(Filter { udf: UdfCaller::open(call, context)?, node: context.place.node.clone() })
+        let (udf, node) = (UdfCaller::open(call, context)?, context.place.node.clone());
+        let keep = BooleanBufferBuilder::new(0);
+        Ok(Filter { udf, node, rows: Batch::empty(), arguments: Vec::new(), taken: 0, keep })
     }
 }
 
@@ -182,21 +272,33 @@ impl BundleOperator for Filter {
         &self.node
     }
 
-    fn bundle(&mut self, rows: &Batch, out: &mut Vec<Batch>) -> Result<(), JobError> {
-        let arrow = |error| JobError::Arrow { node: self.node.clone(), error };
-        let effects = self.udf.rows(Operation::Process, rows, &KeyedInput::default())?;
-        self.udf.row_errors(rows, &effects.errors)?;
-        let column = whole_column(&effects.outputs, &DataType::Boolean).map_err(arrow)?;
+    fn begin(&mut self, rows: Batch) -> Result<usize, JobError> {
+        self.arguments = self.udf.arguments(&rows)?;
+        self.rows = rows;
+        self.taken = 0;
+        Ok(self.rows.num_rows())
+    }
+
+    fn bundle(&mut self, part: Range<usize>) -> Result<(), JobError> {
+        let keyed = KeyedInput::default();
+        let effects = self.udf.rows(Operation::Process, &self.rows, &self.arguments, part.clone(), &keyed)?;
+        self.udf.row_errors(&self.rows, part.start, &effects.errors)?;
+        let column =
+            whole_column(&effects.outputs).map_err(|error| JobError::Arrow { node: self.node.clone(), error })?;
+        let Some(column) = column else {
+            self.keep.append_n(part.len(), false);
+            return Ok(());
+        };
         let keep = column.as_boolean();
         // Null is not true, and neither is what a row that raised left in its place.
         let mut bits = keep.values().clone();
         if let Some(nulls) = keep.nulls() {
             bits = &bits & nulls.inner();
         }
-        if let Some(kept) = kept(rows.num_rows(), &effects.errors) {
-            bits = &bits & kept.values();
+        if !effects.errors.is_empty() {
+            bits = &bits & kept(part.len(), &effects.errors).values();
         }
-        out.push(rows.filter(&BooleanArray::new(bits, None)).map_err(arrow)?);
+        self.keep.append_buffer(&bits);
         Ok(())
     }
 
@@ -204,8 +306,22 @@ impl BundleOperator for Filter {
         self.udf.reopen()
     }
 
-    fn bad_row(&mut self, row: &Batch, fault: &Fault) -> Result<(), JobError> {
-        self.udf.bad_row(fault, row.positions().get(0), || record_of(row.rows(), 0))
+    fn bad_row(&mut self, row: usize, fault: &Fault) -> Result<(), JobError> {
+        self.keep.append(false);
+        self.udf.bad_row(&self.rows, row, fault)
+    }
+
+    fn ready(&self) -> usize {
+        self.keep.len()
+    }
+
+    fn take(&mut self, out: &mut Vec<Batch>) -> Result<(), JobError> {
+        let keep = self.keep.finish();
+        let rows = self.rows.slice(self.taken, keep.len());
+        self.taken += keep.len();
+        let kept = rows.filter(&BooleanArray::new(keep, None));
+        out.push(kept.map_err(|error| JobError::Arrow { node: self.node.clone(), error })?);
+        Ok(())
     }
 
     fn watermark(&mut self, watermark: i64, _: &mut Vec<Batch>) -> Result<(), JobError> {

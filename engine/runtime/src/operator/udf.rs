@@ -1,13 +1,13 @@
 //! Calls a UDF for an operator: arguments from columns, faults to job errors, row errors to the UDF's policy.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, StructArray, UInt32Array};
-use arrow::buffer::BooleanBuffer;
-use arrow::compute::{CastOptions, cast_with_options, concat, take};
-use arrow::datatypes::{DataType, Fields};
+use arrow::array::{Array, ArrayRef, StructArray, UInt32Array};
+use arrow::compute::{CastOptions, cast_with_options, take};
+use arrow::datatypes::Fields;
 use arrow::error::ArrowError;
-use wasmill_host::{Bundle, Effects, Fault, LogLevel, Operation, Output, RowError, UdfHost, UdfInstance};
+use wasmill_host::{Bundle, Effects, Fault, LogLevel, Operation, RowError, UdfHost, UdfInstance};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::batch::Batch;
@@ -121,27 +121,38 @@ impl UdfCaller {
         self.watermark = watermark;
     }
 
-    /// Runs the function over `rows`.
+    /// The function's arguments for each of `rows`.
+    pub(crate) fn arguments(&self, rows: &Batch) -> Result<Vec<ArrayRef>, JobError> {
+        let arguments = self.call.arguments.iter().map(|argument| evaluate(argument, rows));
+        arguments
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| JobError::Arrow { node: self.place.node.clone(), error })
+    }
+
+    /// Runs the function over `part` of `rows`, whose arguments these are.
     pub(crate) fn rows(
         &mut self,
         operation: Operation,
         rows: &Batch,
+        arguments: &[ArrayRef],
+        part: Range<usize>,
         keyed: &KeyedInput<'_>,
     ) -> Result<Effects, JobError> {
-        let arguments = self
-            .call
-            .arguments
-            .iter()
-            .map(|argument| evaluate(argument, rows))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| JobError::Arrow { node: self.place.node.clone(), error })?;
+        let sliced: Vec<ArrayRef>;
+        let arguments = match part.len() == rows.num_rows() {
+            true => arguments,
+            false => {
+                sliced = arguments.iter().map(|argument| argument.slice(part.start, part.len())).collect();
+                &sliced
+            }
+        };
         self.run(Bundle {
             function: 0,
             operation,
-            rows: rows.num_rows(),
-            arguments: &arguments,
-            event_times: rows.event_times().map(|times| &times[..]),
-            row_kinds: rows.row_kinds().map(|kinds| &kinds[..]),
+            rows: part.len(),
+            arguments,
+            event_times: rows.event_times().map(|times| &times[part.clone()]),
+            row_kinds: rows.row_kinds().map(|kinds| &kinds[part.clone()]),
             key_index: keyed.index,
             keys: keyed.keys,
             key_columns: keyed.key_columns,
@@ -204,8 +215,13 @@ impl UdfCaller {
         Ok(())
     }
 
-    /// A row, or a group of rows, on which the guest fails as a whole meets the UDF's policy.
-    pub(crate) fn bad_row(
+    /// The row of `rows` on which the guest fails as a whole meets the UDF's policy.
+    pub(crate) fn bad_row(&mut self, rows: &Batch, row: usize, fault: &Fault) -> Result<(), JobError> {
+        self.bad(fault, rows.positions().get(row), || record_of(rows.rows(), row))
+    }
+
+    /// As [`bad_row`](Self::bad_row), for what is no row.
+    pub(crate) fn bad(
         &mut self,
         fault: &Fault,
         position: Option<u64>,
@@ -227,11 +243,11 @@ impl UdfCaller {
         self.row_error(&error, position, record)
     }
 
-    /// Deals with rows that raised as the UDF's policy says. `rows` are those of the call.
-    pub(crate) fn row_errors(&mut self, rows: &Batch, errors: &[RowError]) -> Result<(), JobError> {
+    /// Deals with rows that raised as the UDF's policy says. They are those of a call that began with row `first` of `rows`.
+    pub(crate) fn row_errors(&mut self, rows: &Batch, first: usize, errors: &[RowError]) -> Result<(), JobError> {
         for error in errors {
-            let position = rows.positions().get(error.row as usize);
-            self.row_error(error, position, || record_of(rows.rows(), error.row as usize))?;
+            let row = first + error.row as usize;
+            self.row_error(error, rows.positions().get(row), || record_of(rows.rows(), row))?;
         }
         Ok(())
     }
@@ -287,25 +303,4 @@ fn evaluate(argument: &BoundArgument, rows: &Batch) -> Result<ArrayRef, ArrowErr
             Ok(Arc::new(StructArray::try_new_with_length(fields, columns, None, rows.num_rows())?))
         }
     }
-}
-
-/// Everything that several answers of one bundle put out, as one column.
-pub(crate) fn whole_column(outputs: &[Output], data_type: &DataType) -> Result<ArrayRef, ArrowError> {
-    match outputs {
-        [] => Ok(arrow::array::new_empty_array(data_type)),
-        [one] => Ok(Arc::clone(&one.column)),
-        many => concat(&many.iter().map(|output| output.column.as_ref()).collect::<Vec<&dyn Array>>()),
-    }
-}
-
-/// True for each of `rows` that did not raise; `None` if none did.
-pub(crate) fn kept(rows: usize, errors: &[RowError]) -> Option<BooleanArray> {
-    if errors.is_empty() {
-        return None;
-    }
-    let mut keep = vec![true; rows];
-    for error in errors {
-        keep[error.row as usize] = false;
-    }
-    Some(BooleanArray::new(BooleanBuffer::from(keep), None))
 }

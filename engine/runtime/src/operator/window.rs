@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, TimestampMillisecondArray};
+use arrow::array::{Array, ArrayRef, BooleanArray, TimestampMillisecondArray, new_empty_array};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use wasmill_host::{Fault, Operation, RowError};
@@ -17,12 +17,13 @@ use crate::batch::{Batch, NO_TIME, WATERMARK_MIN, columns_of, record_batch};
 use crate::dead_letter::record_of;
 use crate::error::JobError;
 use crate::graph::{BoundCall, TumblingWindow};
-use crate::key::{BundleKeys, KeyEncoder, KeyTable, hash};
+use crate::key::{BundleKeys, EncodedKeys, KeyEncoder, KeyTable, hash};
 use crate::metrics::NodeMetrics;
 use crate::operator::bundled::BundleOperator;
 use crate::operator::isolate::{Isolate, Search};
 use crate::operator::keyed::first_keys;
-use crate::operator::udf::{Context, KeyedInput, UdfCaller, kept, whole_column};
+use crate::operator::pieces::{kept, whole_column};
+use crate::operator::udf::{Context, KeyedInput, UdfCaller};
 use crate::state::StateColumn;
 
 /// Kind of the row error of a row that belongs to no window.
@@ -42,6 +43,11 @@ pub(crate) struct Window {
     open: BTreeMap<i64, Vec<u32>>,
     watermark: i64,
     results_max: usize,
+    /// Those of the batch that belong to an open window, the start of each one's, their keys and the function's arguments.
+    rows: Batch,
+    starts: Vec<i64>,
+    keys: EncodedKeys,
+    arguments: Vec<ArrayRef>,
     bundle: BundleKeys,
     search: Search,
     metrics: Arc<NodeMetrics>,
@@ -70,6 +76,10 @@ impl Window {
             open: BTreeMap::new(),
             watermark: WATERMARK_MIN,
             results_max: context.shared.config.call_rows_max(),
+            rows: Batch::empty(),
+            starts: Vec::new(),
+            keys: EncodedKeys::default(),
+            arguments: Vec::new(),
             bundle: BundleKeys::default(),
             search: Search::default(),
             metrics: Arc::clone(&context.metrics),
@@ -80,52 +90,51 @@ impl Window {
         JobError::Arrow { node: self.node.clone(), error }
     }
 
-    /// The start of each row's window; late rows and those that have none are left out.
-    fn assign(&self, rows: &Batch) -> Result<Assigned, JobError> {
-        let mut starts = Vec::with_capacity(rows.num_rows());
+    /// The start of each row's window; rows that have none are errors, late rows are counted, and both left out.
+    fn assign(&mut self, rows: Batch) -> Result<(), JobError> {
+        self.starts.clear();
         let mut keep = vec![true; rows.num_rows()];
         let (mut late, mut errors) = (0, Vec::new());
-        for row in 0..rows.num_rows() {
+        for (row, keep) in keep.iter_mut().enumerate() {
             let time = rows.event_times().map_or(NO_TIME, |times| times[row]);
             let start = if time == NO_TIME { None } else { self.window.start(time) };
+            *keep = false;
             match start {
-                Some(start) if start + (self.window.size_ms - 1) > self.watermark => starts.push(start),
-                Some(_) => {
-                    late += 1;
-                    keep[row] = false;
+                Some(start) if start + (self.window.size_ms - 1) > self.watermark => {
+                    self.starts.push(start);
+                    *keep = true;
                 }
-                None => {
-                    keep[row] = false;
-                    errors.push(no_window(row, time));
-                }
+                Some(_) => late += 1,
+                None => errors.push(no_window(row, time)),
             }
         }
-        if starts.len() == rows.num_rows() {
-            return Ok(Assigned { rows: rows.clone(), starts, late, errors });
-        }
-        let rows = rows.filter(&BooleanArray::from(keep)).map_err(|error| self.arrow(error))?;
-        Ok(Assigned { rows, starts, late, errors })
-    }
-
-    fn number_groups(&mut self, rows: &Batch, starts: &[i64]) -> Result<(), ArrowError> {
-        let keys = self.encoder.encode(rows.rows())?;
-        self.bundle.clear();
-        let mut bytes = Vec::new();
-        for (row, start) in starts.iter().enumerate() {
-            bytes.clear();
-            bytes.extend_from_slice(keys.get(row));
-            bytes.extend_from_slice(&start.to_be_bytes());
-            self.bundle.push(self.table.slot(&bytes, hash(&bytes)));
-        }
+        self.metrics.late_rows.add(late);
+        self.udf.row_errors(&rows, 0, &errors)?;
+        self.rows = match self.starts.len() == rows.num_rows() {
+            true => rows,
+            false => rows.filter(&BooleanArray::from(keep)).map_err(|error| self.arrow(error))?,
+        };
         Ok(())
     }
 
-    fn accumulate(&mut self, rows: &Batch, starts: &[i64]) -> Result<(), JobError> {
-        self.number_groups(rows, starts).map_err(|error| self.arrow(error))?;
+    fn number_groups(&mut self, part: Range<usize>) {
+        self.bundle.clear();
+        let mut bytes = Vec::new();
+        for row in part {
+            bytes.clear();
+            bytes.extend_from_slice(self.keys.get(row));
+            bytes.extend_from_slice(&self.starts[row].to_be_bytes());
+            self.bundle.push(self.table.slot(&bytes, hash(&bytes)));
+        }
+    }
+
+    fn accumulate(&mut self, part: Range<usize>) -> Result<(), JobError> {
+        self.number_groups(part.clone());
         self.accumulators.grow(self.table.capacity());
         let slots = &self.bundle.slots;
         let before = self.accumulators.gather(slots).map_err(|error| self.arrow(error))?;
-        let key_columns = first_keys(rows, &self.key, &self.bundle).map_err(|error| self.arrow(error))?;
+        let key_columns = first_keys(&self.rows, &self.key, part.start, &self.bundle);
+        let key_columns = key_columns.map_err(|error| self.arrow(error))?;
         let states = [Arc::clone(&before)];
         let keyed = KeyedInput {
             index: Some(&self.bundle.index),
@@ -133,7 +142,8 @@ impl Window {
             key_columns: &key_columns,
             states: &states,
         };
-        let effects = match self.udf.rows(Operation::Accumulate, rows, &keyed) {
+        let called = self.udf.rows(Operation::Accumulate, &self.rows, &self.arguments, part.clone(), &keyed);
+        let effects = match called {
             Ok(effects) => effects,
             Err(error) => {
                 // Nothing has changed: a group that is not open yet needs no slot.
@@ -148,13 +158,16 @@ impl Window {
         }
         for (index, &slot) in slots.iter().enumerate() {
             match (before.is_valid(index), self.accumulators.is_present(slot)) {
-                (false, true) => self.open.entry(starts[self.bundle.first[index] as usize]).or_default().push(slot),
+                (false, true) => {
+                    let start = self.starts[part.start + self.bundle.first[index] as usize];
+                    self.open.entry(start).or_default().push(slot);
+                }
                 // All its rows raised.
                 (false, false) => self.table.release(slot),
                 (true, _) => {}
             }
         }
-        self.udf.row_errors(rows, &effects.errors)
+        self.udf.row_errors(&self.rows, part.start, &effects.errors)
     }
 
     /// Fires windows whose last millisecond the watermark has reached.
@@ -199,16 +212,16 @@ impl Window {
         let keyed = KeyedInput { index: None, keys: slots.len(), key_columns: &key_columns, states: &states };
         let effects = self.udf.results(&keyed)?;
         let result = &self.udf.call().loaded.result.data_type;
-        let column = whole_column(&effects.outputs, result).map_err(arrow)?;
+        let column = whole_column(&effects.outputs).map_err(arrow)?.unwrap_or_else(|| new_empty_array(result));
         let rows = self.result_rows(due, key_columns, &column).map_err(arrow)?;
         for error in &effects.errors {
             let record = || record_of(rows.rows(), error.row as usize);
             self.udf.row_error(error, None, record)?;
         }
         self.close(due);
-        out.push(match kept(rows.num_rows(), &effects.errors) {
-            None => rows,
-            Some(keep) => rows.filter(&keep).map_err(|error| self.arrow(error))?,
+        out.push(match effects.errors.is_empty() {
+            true => rows,
+            false => rows.filter(&kept(rows.num_rows(), &effects.errors)).map_err(|error| self.arrow(error))?,
         });
         Ok(())
     }
@@ -245,17 +258,6 @@ impl Window {
     }
 }
 
-/// Where the rows of a bundle belong.
-struct Assigned {
-    /// Those that belong to an open window.
-    rows: Batch,
-    /// The start of each of them.
-    starts: Vec<i64>,
-    late: u64,
-    /// Rows of the bundle without a window.
-    errors: Vec<RowError>,
-}
-
 fn no_window(row: usize, time: i64) -> RowError {
     let message = match time {
         NO_TIME => "the row's event time is null: it belongs to no window".to_owned(),
@@ -285,7 +287,7 @@ impl Isolate for Due<'_> {
         let key = self.window.keys_of(due)?;
         let record = self.window.group_record(due, key);
         self.window.close(due);
-        self.window.udf.bad_row(fault, None, || record)
+        self.window.udf.bad(fault, None, || record)
     }
 }
 
@@ -294,22 +296,32 @@ impl BundleOperator for Window {
         &self.node
     }
 
-    fn bundle(&mut self, rows: &Batch, _: &mut Vec<Batch>) -> Result<(), JobError> {
-        let Assigned { rows: assigned, starts, late, errors } = self.assign(rows)?;
-        if !starts.is_empty() {
-            self.accumulate(&assigned, &starts)?;
-        }
-        // Counted now: a bundle on which the guest fails comes again.
-        self.metrics.late_rows.add(late);
-        self.udf.row_errors(rows, &errors)
+    fn begin(&mut self, rows: Batch) -> Result<usize, JobError> {
+        self.assign(rows)?;
+        self.arguments = self.udf.arguments(&self.rows)?;
+        self.keys = self.encoder.encode(self.rows.rows()).map_err(|error| self.arrow(error))?;
+        Ok(self.rows.num_rows())
+    }
+
+    fn bundle(&mut self, part: Range<usize>) -> Result<(), JobError> {
+        self.accumulate(part)
     }
 
     fn reopen(&mut self) -> Result<(), JobError> {
         self.udf.reopen()
     }
 
-    fn bad_row(&mut self, row: &Batch, fault: &Fault) -> Result<(), JobError> {
-        self.udf.bad_row(fault, row.positions().get(0), || record_of(row.rows(), 0))
+    fn bad_row(&mut self, row: usize, fault: &Fault) -> Result<(), JobError> {
+        self.udf.bad_row(&self.rows, row, fault)
+    }
+
+    /// Rows come out when their window fires.
+    fn ready(&self) -> usize {
+        0
+    }
+
+    fn take(&mut self, _: &mut Vec<Batch>) -> Result<(), JobError> {
+        Ok(())
     }
 
     fn watermark(&mut self, watermark: i64, out: &mut Vec<Batch>) -> Result<(), JobError> {
