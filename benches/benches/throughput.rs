@@ -14,6 +14,10 @@ use wasmill_benches::work::{BUNDLES, WORK, Work};
 use wasmill_benches::{BenchError, Way, native, process, python, root, wasmill};
 use wasmill_runtime::udf_file::Environment;
 
+/// That of the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How long to measure.
 struct Pace {
     quick: bool,
