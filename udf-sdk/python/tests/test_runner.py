@@ -218,6 +218,42 @@ def test_aggregate(wasm):
     assert g.run(operation=4, rows=0, arguments=[[], []], states=[held], **common)["output"] == [2.0, None]
 
 
+def test_an_aggregate_of_pyflink_without_types(wasm):
+    source = """
+        from wasmill.datastream import AggregateFunction
+        class Counts:
+            def __init__(self):
+                self.by_letter = {}
+        class Average(AggregateFunction):
+            def create_accumulator(self):
+                return 0, 0, Counts()
+            def add(self, value, accumulator):
+                letters = accumulator[2].by_letter
+                letters[value["l"]] = letters.get(value["l"], 0) + 1
+                if value["l"] == "!":
+                    raise ValueError("no shouting")
+                return accumulator[0] + value["n"], accumulator[1] + 1, accumulator[2]
+            def get_result(self, accumulator):
+                return accumulator[0] / accumulator[1], len(accumulator[2].by_letter)
+            def merge(self, a, b):
+                return a[0] + b[0], a[1] + b[1], a[2]
+    """
+    g = guest(wasm, source)
+    assert [(s.name, getattr(s, "data-type")) for s in g.describe()["Average"].states] == [("accumulator", "binary")]
+    g.load(dict(function="Average", arguments=[("v", "struct<l: utf8, n: float64>")], key=[("k", "utf8")], result="struct<mean: float64, letters: int64>"))
+    common = dict(keys=2, key_columns=[["a", "b"]])
+    for rows in (5, 20):  # with the loops in C, and with those in bytecode
+        values = [{"l": "xy!"[i % 3], "n": 0.5} for i in range(rows)]
+        got = g.run(operation=1, arguments=[values], key_index=[0] * rows, **common)
+        assert [e["message"] for e in got["errors"]] == ["no shouting"] * (rows // 3)
+    held = got["states"][0]["values"]
+    got = g.run(operation=3, rows=1, arguments=[None], key_index=[1], states=[held], sources=[[held[0]]], **common)
+    assert got["states"][0]["written"] == [False, True] and held[1] is None
+    merged = [held[0], got["states"][0]["values"][1]]
+    out = g.run(operation=4, rows=0, arguments=[[]], states=[merged], **common)["output"]
+    assert out == [{"mean": 0.5, "letters": 2}, {"mean": 0.5, "letters": 0}]
+
+
 def test_the_demo(wasm):
     row = "struct<carrier: utf8, flight: int32, sched_dep: timestamp(us), dep_delay: int32?, arr_delay: int32?, tailnum: utf8?, grade: utf8, km: float64?>"
     g = wasm.Guest(LEGS, "legs.py")

@@ -195,3 +195,47 @@ def test_what_is_no_udf():
         Harness(3)
     with pytest.raises(ValueError, match='on_error is "raise" or "collect"'):
         Harness(half, on_error="ignore")
+
+
+class Distinct(AggregateFunction):
+    """Without a word on types, as PyFlink's examples are."""
+
+    def create_accumulator(self):
+        return (0, set())
+
+    def add(self, value, accumulator):
+        return accumulator[0] + value.km, accumulator[1] | {value.tail}
+
+    def get_result(self, accumulator):
+        return accumulator[0] / len(accumulator[1])
+
+    def merge(self, a, b):
+        return a[0] + b[0], a[1] | b[1]
+
+
+def test_an_accumulator_without_a_type_may_be_any_object():
+    h = Harness(Distinct, key="k", result="float64")
+    h.feed(*[{"k": k, "tail": t, "km": km} for k, t, km in (("a", "x", 1.5), ("a", "y", 2), ("b", "x", 1))])
+    assert h.state("accumulator") == {"a": (3.5, {"x", "y"}), "b": (1, {"x"})}
+    h.merge("a", "b")
+    assert h.results() == {"a": 2.25}
+
+
+def test_an_accumulator_without_a_type_may_be_changed_in_place():
+    class Texts(AggregateFunction):
+        def create_accumulator(self) -> list:
+            return []
+
+        def accumulate(self, accumulator, text):
+            accumulator.append(text)
+
+        def get_value(self, accumulator) -> str:
+            return "".join(accumulator)
+
+        def merge(self, accumulator, accumulators):
+            for other in accumulators:
+                accumulator.extend(other)
+
+    h = Harness(Texts, arguments=[("k", "utf8")])
+    h.feed("a", "b")
+    assert h.results() == {None: "ab"}

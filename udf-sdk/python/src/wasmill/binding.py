@@ -3,6 +3,8 @@
 The same code serves the runner, where the C codec calls what comes out of it, and the native harness of `wasmill.testing`.
 """
 
+import pickle
+
 from . import functions as f
 from .drive import drive_of
 from .notation import FLOATS, INTEGERS, DataType, parse
@@ -13,6 +15,10 @@ _MODES = {"scalar": SCALAR, "map": SCALAR, "filter": FILTER, "table": TABLE, "pr
 
 # Functions of streams, which have state when the stream has a key; those of tables have none.
 _STATEFUL = ("process_element", "map", "flat_map", "filter")
+
+
+# The accumulator of an aggregate that declares no type of its own.
+_PICKLED = DataType("binary")
 
 
 class BindingError(TypeError):
@@ -39,6 +45,7 @@ class Bound:
         self.key_row = DataType("struct", fields=key) if len(key) > 1 else None
         self.result, self.states, self.context = None, [], None
         self.calls, self.drive = (None,) * 5, None
+        self.pickled = declared.kind == "aggregate" and declared.accumulator is None
 
 
 def bind(declared, arguments, key=(), result=None, access=None, parameters=None, environment=None, make_state=None, clock=None):
@@ -56,7 +63,7 @@ def bind(declared, arguments, key=(), result=None, access=None, parameters=None,
     if declared.kind == "reduce":
         _add_state(bound, "reduced", bound.arguments[0].not_null(), dict(access or {}), make_state)
     if declared.kind == "aggregate":
-        _add_accumulator(declared, bound, dict(access or {}), make_state)
+        _add_state(bound, "accumulator", _accumulator_type(declared), dict(access or {}), make_state)
     return bound
 
 
@@ -130,13 +137,8 @@ def _add_state(bound, name, data_type, access, make_state):
     return handle
 
 
-def _add_accumulator(declared, bound, access, make_state):
-    if declared.accumulator is None:
-        raise BindingError(
-            f"{declared.name}: the type of its accumulator is unknown: define get_accumulator_type(), annotate create_accumulator(), "
-            "or say @udaf(accumulator_type=...)"
-        )
-    _add_state(bound, "accumulator", declared.accumulator.not_null(), access, make_state)
+def _accumulator_type(declared):
+    return _PICKLED if declared.accumulator is None else declared.accumulator.not_null()
 
 
 def _calls(declared, target):
@@ -154,7 +156,29 @@ def _calls(declared, target):
         if call is None:
             raise BindingError(f"{declared.name}: the class lacks the method {need}")
     lacks = [_lacking(declared.name, name) if call is None else call for name, call in (("retract", calls[1]), ("merge", calls[2]))]
-    return (calls[0], lacks[0], lacks[1], calls[3], calls[4])
+    calls = (calls[0], lacks[0], lacks[1], calls[3], calls[4])
+    return calls if declared.accumulator is not None else _with_pickles(*calls)
+
+
+def _with_pickles(accumulate, retract, merge, create, get_value):
+    """The calls of an aggregate whose accumulator may be any object, as PyFlink's: the host keeps its pickle.
+
+    A type found by looking at what create_accumulator() returns would not do: `(0, 0)` says nothing of the floats that are added later.
+    """
+
+    def kept(call):
+        def run(held, *values):
+            before = pickle.loads(held)
+            after = call(before, *values)
+            return pickle.dumps(before if after is None else after, pickle.HIGHEST_PROTOCOL)
+
+        return run
+
+    merged = kept(merge)
+    return (
+        kept(accumulate), kept(retract), lambda held, other: merged(held, pickle.loads(other)),
+        lambda: pickle.dumps(create(), pickle.HIGHEST_PROTOCOL), lambda held: get_value(pickle.loads(held)),
+    )
 
 
 def _lacking(name, method):
@@ -204,8 +228,8 @@ def states_without_running(declared):
     What `open` raises ends the search; the job that runs it will tell.
     """
     found = []
-    if declared.kind == "aggregate" and declared.accumulator is not None:
-        return [("accumulator", declared.accumulator.not_null())]
+    if declared.kind == "aggregate":
+        return [("accumulator", _accumulator_type(declared))]
     if declared.kind == "reduce" and declared.arguments[0][1] is not None:
         return [("reduced", declared.arguments[0][1].not_null())]
     if declared.method in _STATEFUL:

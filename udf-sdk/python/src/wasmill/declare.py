@@ -214,7 +214,12 @@ class Declared:
         if self.result is None:
             self.result = _some(target.get_result_type(), get_value)
         if self.accumulator is None:
-            self.accumulator = _some(target.get_accumulator_type(), getattr(target, "create_accumulator", None))
+            try:
+                self.accumulator = _some(target.get_accumulator_type(), getattr(target, "create_accumulator", None))
+            except AnnotationError:
+                if target.get_accumulator_type() is not None:
+                    raise
+                # `-> tuple`, `-> MyClass`: an accumulator may be any object
 
 
 def _some(said, function):

@@ -12,6 +12,8 @@
 Values are checked against the declared types as in a job, with the same messages.
 """
 
+import pickle
+
 from . import binding as b
 from .convert import normalise
 from .declare import DeclarationError, UserFunction, declare
@@ -136,7 +138,8 @@ class Harness:
         """The values of a state by key. The key of several columns is a tuple."""
         if name not in self._states:
             raise KeyError(f"there is no state {name!r}: there are {sorted(self._states)}")
-        return {key: value for key, value in self._states[name].values.items() if value is not None}
+        shown = pickle.loads if self._bound.pickled and name == "accumulator" else lambda value: value
+        return {key: shown(value) for key, value in self._states[name].values.items() if value is not None}
 
     # ---- inside
     def _enter(self, row, timestamp):
