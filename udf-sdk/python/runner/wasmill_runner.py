@@ -3,7 +3,6 @@
 import datetime
 import decimal
 import gc
-import random
 import types
 
 import _wasmill_codec as codec
@@ -145,8 +144,6 @@ class Control(exports.Control):
             raise _problem(error) from None
         finally:
             wasmill_output.flush()
-        if _Program.sources.used_random:
-            codec.at_begin(random.seed)
         return loaded
 
 

@@ -14,6 +14,8 @@ import re
 import sys
 import zipfile
 
+import _wasmill_codec as codec
+
 PRELOADED = frozenset(sys.modules)
 
 
@@ -24,7 +26,6 @@ class Sources(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
         self.program = files[0].path.replace("\\", "/")
         self.root = os.path.dirname(self.program)
         self.by_name = {}  # path as an import sees it -> (path as given, bytes)
-        self.used_random = False
         for file in files:
             given = file.path.replace("\\", "/")
             self.by_name[self._inside(given)] = (given, bytes(file.content))
@@ -43,7 +44,7 @@ class Sources(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
     def find_spec(self, name, path=None, target=None):
         """Where a module lies: among the files, or it is `random`, whose use must be known."""
         if name == "random":
-            self.used_random = True
+            _use_random()
             return importlib.machinery.ModuleSpec(name, _Ready(random))
         located = self._locate(name)
         if located is None:
@@ -138,6 +139,17 @@ class Sources(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
         code = compile(self.by_name[inside][1], self.program, "exec", dont_inherit=True)
         exec(code, module.__dict__)
         return module
+
+
+def _use_random():
+    """From now on each bundle seeds `random`: the state in the snapshot is the same in all instances."""
+    _seed_random()
+    codec.at_begin(_seed_random)
+
+
+def _seed_random(_seed=None):
+    """WASI's random bytes come from the bundle's seed too, unless the job grants real ones: then `random` is real as well."""
+    random.seed(os.urandom(16))
 
 
 class _Folder(importlib.resources.abc.TraversableResources):

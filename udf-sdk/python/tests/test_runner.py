@@ -333,6 +333,26 @@ def test_the_bundle_s_seed_decides_chance(wasm):
     assert g.run(arguments=[[10**9] * 4], seed=1)["output"] == rolls[0]
 
 
+def test_chance_is_real_where_the_job_grants_it(wasm):
+    g = reference(wasm, dict(function="dice", arguments=[("n", "int64")]))
+    g.real_random = True
+    first, second = (g.run(arguments=[[10**9] * 4], seed=1)["output"] for _ in range(2))
+    assert first != second
+    source = """
+        {0}
+        def roll(n: int) -> int:
+            import random
+            return random.randrange(n)
+    """
+    for first in ("", "import random\n        SALT = random.random()"):  # imported late, and used while the program loads
+        rolls = []
+        for seed in (1, 1, 2):
+            g = guest(wasm, source.format(first))
+            g.load(dict(function="roll", arguments=[("n", "int64")]))
+            rolls.append([g.run(arguments=[[10**9] * 2], seed=seed)["output"] for _ in range(2)])
+        assert rolls[0] == rolls[1] and rolls[0][0] == rolls[0][1] and rolls[2] != rolls[0]
+
+
 def test_settings_resources_and_context(wasm):
     g = reference(
         wasm, dict(function="Concat", arguments=[("a", "utf8"), ("b", "utf8")], parameters={"separator": "+"}),

@@ -6,6 +6,7 @@ Frames are made and read by the reference in wit/vectors/frames.py, so that no c
 import hashlib
 import importlib.metadata
 import os
+import random
 import sys
 from pathlib import Path
 
@@ -65,15 +66,20 @@ def engine():
 
 
 class Guest:
-    """An instance of the runner with a program. `log` has (level, line), `state` what is kept by call, as bytes."""
+    """An instance of the runner with a program. `log` has (level, line), `state` what is kept by call, as bytes.
+
+    WASI's random bytes come from the bundle's seed, unless `real_random` is set, as if the job had granted it."""
+
+    real_random = False
 
     def __init__(self, source, name="program.py", files=()):
-        self.log, self.state, self.calls = [], {}, []
+        self.log, self.state, self.calls, self.random = [], {}, [], random.Random(0)
         made, runner = engine()
         self.store = wasmtime.Store(made)
         self.store.set_wasi(wasmtime.WasiConfig())
         linker = wc.Linker(made)
         linker.add_wasip2()
+        linker.allow_shadowing = True
         self._define(linker)
         self.instance = linker.instantiate(self.store, runner)
         given = [record(path=name, content=source.encode())] + [
@@ -83,6 +89,10 @@ class Guest:
 
     def _define(self, linker):
         with linker.root() as root:
+            for version in ("0.2.0", "0.2.9"):  # those that the runner asks for
+                with root.add_instance(f"wasi:random/random@{version}") as wasi:
+                    wasi.add_func("get-random-bytes", lambda store, length: self.random.randbytes(length))
+                    wasi.add_func("get-random-u64", lambda store: self.random.getrandbits(64))
             with root.add_instance("wasmill:udf/host@0.1.0") as host:
                 host.add_func("log", lambda store, level, message: self.log.append((level, message)))
                 host.add_func("panicked", lambda store, message, location: self.log.append(("panicked", message)))
@@ -170,6 +180,8 @@ class Guest:
         }
         m.update(meaning)
         kind = self.kinds[bound["function"]]
+        if not self.real_random:
+            self.random.seed(m["seed"])
         declared = {
             "arguments": [{"name": n, "type": t} for n, t in bound.get("arguments", ())],
             "key": [{"name": n, "type": t} for n, t in bound.get("key", ())], "states": states,
