@@ -121,6 +121,21 @@ instance = Real()
     assert found["plain"].required == [True, False]
 
 
+def test_two_functions_of_one_name_are_refused():
+    source = """
+from wasmill import *
+@udf(name="x")
+def a(n: int) -> int: return n
+class C(MapFunction):
+    def map(self, value): ...
+{}
+"""
+    for second, shown in (('@udf(name="x")\ndef b(n: int) -> int: return n', r"b \(line 7\)"), ('b = udf(C(), name="x")', "b"), ("def x(n: int) -> int: ...", r"x \(line 7\)")):
+        with pytest.raises(DeclarationError, match=rf"two functions are called 'x': a \(line 3\) and {shown}: give one another name="):
+            functions_of(module_of(source.format(second)))
+    assert list(functions_of(module_of(source.format("again = a")))) == ["x", "C"]
+
+
 def test_the_result_of_a_row_function_is_never_a_null_row():
     class F(MapFunction):
         result_type = Types.ROW_NAMED(["a"], [Types.INT()])

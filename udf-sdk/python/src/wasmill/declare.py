@@ -275,7 +275,7 @@ def functions_of(module, skipped=None):
 
     A plain function whose annotations stand for no column types is none; `skipped` gets its name and the reason.
     """
-    found = {}
+    found, names = {}, {}
     for name, value in list(vars(module).items()):
         if name.startswith("_"):
             continue
@@ -287,9 +287,26 @@ def functions_of(module, skipped=None):
             if skipped is not None:
                 skipped[name] = str(error)
             continue
-        if declared is not None:
-            found[declared.name] = declared
+        if declared is None:
+            continue
+        _refuse_twice(declared, name, value, names)
+        names[declared.name] = name, value
+        found[declared.name] = declared
     return found
+
+
+def _refuse_twice(declared, name, value, names):
+    """One name for two functions, which only `name=` can bring about. The same function under two names is no harm."""
+    first, other = names.get(declared.name, (None, value))
+    if other is not value:
+        raise DeclarationError(
+            f"two functions are called {declared.name!r}: {_with_line(first, other)} and {_with_line(name, value)}: give one another name="
+        )
+
+
+def _with_line(name, value):
+    code = getattr(getattr(value, "target", value), "__code__", None)
+    return f"{name} (line {code.co_firstlineno})" if code else name
 
 
 def _declared_in(module, name, value):
