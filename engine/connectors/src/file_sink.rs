@@ -9,7 +9,7 @@
 //!
 //! In a directory subtask i writes `part-<i>-0.<extension>`; a subtask without rows writes nothing, but where none has rows one
 //! empty file with the columns is left. How a file is kept out of sight until the commit is the matter of its [`Output`]. The next
-//! run removes what a crash left, so two jobs must not write to one directory at once.
+//! run removes what a crash left; while a run lives, another one does not start in its place.
 
 use std::fmt;
 use std::io::Write;
@@ -24,12 +24,15 @@ use crate::contract_types;
 use crate::files;
 use crate::local_output::{self, LocalOutput};
 use crate::options::{self, wrong};
-use crate::output::{Output, Prepare, Unfinished};
+use crate::output::{Output, Prepare, Scope, Unfinished};
 use crate::remote;
 use crate::remote_output::RemoteOutput;
 
 /// A directory holds the output of one job, which may have had another format before.
 const EXTENSIONS: [&str; 3] = ["parquet", "csv", "jsonl"];
+
+/// What a sink writes that has a directory.
+const PARTS: &str = "parts";
 
 pub(crate) type EncodeError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -120,15 +123,15 @@ impl FileSink {
 impl Target {
     /// Is it the name of an output file of this sink, or of one that wrote here before it?
     fn is_ours(&self, name: &str) -> bool {
-        if let Some(file) = &self.file {
-            return name == file;
+        self.file.as_ref().map_or_else(|| is_part(name), |file| name == file)
+    }
+
+    /// Could a sink that writes `what` write a file of this one?
+    fn clashes(&self, what: &str) -> bool {
+        match &self.file {
+            None => what == PARTS || is_part(what),
+            Some(file) => what == file || (what == PARTS && is_part(file)),
         }
-        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        let parts = name.strip_prefix("part-").and_then(|rest| {
-            let (numbers, extension) = rest.split_once('.')?;
-            EXTENSIONS.contains(&extension).then_some(numbers)?.split_once('-')
-        });
-        parts.is_some_and(|(subtask, part)| is_number(subtask) && is_number(part))
     }
 
     fn earlier(&self) -> Result<Vec<String>, ConnectorError> {
@@ -156,6 +159,16 @@ impl Target {
     }
 }
 
+/// Is it the name of a file in a directory that a sink, of whatever format, writes?
+fn is_part(name: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let parts = name.strip_prefix("part-").and_then(|rest| {
+        let (numbers, extension) = rest.split_once('.')?;
+        EXTENSIONS.contains(&extension).then_some(numbers)?.split_once('-')
+    });
+    parts.is_some_and(|(subtask, part)| is_number(subtask) && is_number(part))
+}
+
 impl Sink for FileSink {
     fn accept(&self, schema: &SchemaRef) -> Result<(), ConnectorError> {
         let Target { format, output, file } = &self.target;
@@ -173,16 +186,24 @@ impl Sink for FileSink {
 
     fn start(&self) -> Result<(), ConnectorError> {
         let target = &self.target;
-        target.output.start(&|name| target.is_ours(name))?;
+        let what = target.file.as_deref().unwrap_or(PARTS);
+        target.output.start(&Scope {
+            what,
+            clashes: &|what| target.clashes(what),
+            ours: &|name| target.is_ours(name),
+        })?;
         // Asked for with `overwrite` too: a place that cannot be reached is told before the work is done.
-        let earlier = target.earlier()?;
-        match earlier.first() {
+        let earlier = target.earlier().and_then(|earlier| match earlier.first() {
             Some(name) if !self.overwrite => Err(ConnectorError::new(format!(
                 "{} is there already, from an earlier run: remove it, give another path, or set overwrite: true",
                 target.output.place(Some(name))
             ))),
             _ => Ok(()),
+        });
+        if earlier.is_err() {
+            target.output.release();
         }
+        earlier
     }
 
     fn writer(&self, schema: &SchemaRef, subtask: Subtask) -> Result<Box<dyn SinkWriter>, ConnectorError> {
@@ -234,7 +255,9 @@ impl Sink for FileSink {
             earlier.iter().filter(|name| !names.contains(name)).try_for_each(|name| output.remove(name))?;
         }
         state.committed = true;
-        output.settle()
+        output.settle()?;
+        output.release();
+        Ok(())
     }
 
     fn abort(&self) {

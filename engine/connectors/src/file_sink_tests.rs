@@ -146,12 +146,88 @@ fn a_second_job_in_the_directory_is_seen() {
         "{error}"
     );
     std::fs::remove_file(out.join("part-0-0.parquet")).unwrap();
-    second.start().unwrap();
-    let error = first.commit(&prepared).unwrap_err().to_string();
-    assert!(
-        error.ends_with("it is gone; did another job, or this one a second time, start in that directory?"),
-        "{error}"
-    );
+    let error = second.start().unwrap_err().to_string();
+    let wanted = format!("another job is writing to {} now (it holds a lock on .parts.writing-", out.display());
+    assert!(error.starts_with(&wanted), "{error}");
+    assert!(error.ends_with("there): wait for its end, or give each job its own path"), "{error}");
+    first.commit(&prepared).unwrap();
+    assert_eq!(names(&out), ["part-0-0.parquet"]);
+    assert_eq!(count(dir.path()), 1);
+}
+
+#[test]
+fn of_two_jobs_at_one_time_none_loses_its_rows() {
+    for more in ["", "overwrite: true"] {
+        let (dir, out) = dir();
+        let (first, second) = (parquet(dir.path(), more), parquet(dir.path(), more));
+        let prepared = prepare(&first, &[rows(0..3), rows(3..5)]);
+        second.start().unwrap_err();
+        // As the runtime may do with a sink that did not start.
+        second.abort();
+        second.start().unwrap_err();
+        first.commit(&prepared).unwrap();
+        assert_eq!((names(&out), count(dir.path())), (vec!["part-0-0.parquet".into(), "part-1-0.parquet".into()], 5));
+        // When the first has ended the second may start.
+        assert_eq!(second.start().is_ok(), !more.is_empty());
+        second.abort();
+        assert_eq!(names(&out).len(), 2);
+    }
+}
+
+#[test]
+fn a_commit_takes_no_other_file_for_its_own() {
+    for more in ["", "overwrite: true"] {
+        let (dir, out) = dir();
+        let first = parquet(dir.path(), more);
+        let prepared = prepare(&first, &[rows(0..3)]);
+        std::fs::remove_file(out.join(&prepared[0].0)).unwrap();
+        std::fs::write(out.join("part-0-0.parquet"), "of another job").unwrap();
+        first.commit(&prepared).unwrap_err();
+        std::fs::remove_file(out.join("part-0-0.parquet")).unwrap();
+        let error = first.commit(&prepared).unwrap_err().to_string();
+        assert!(error.contains("it is gone: did someone clear up in that directory? Run the job again"), "{error}");
+    }
+}
+
+#[test]
+fn jobs_that_start_at_one_moment_come_one_after_the_other() {
+    let (dir, out) = dir();
+    for _ in 0..20 {
+        let sinks: Vec<FileSink> = (0..4).map(|_| parquet(dir.path(), "overwrite: true")).collect();
+        let started: usize = std::thread::scope(|scope| {
+            let threads: Vec<_> = sinks.iter().map(|sink| scope.spawn(|| sink.start().is_ok())).collect();
+            threads.into_iter().map(|thread| usize::from(thread.join().unwrap())).sum()
+        });
+        assert_eq!(started, 1);
+        drop(sinks);
+        assert_eq!(names(&out), [] as [&str; 0]);
+    }
+}
+
+#[test]
+fn files_of_several_jobs_may_lie_in_one_directory() {
+    let (dir, out) = dir();
+    let one = |name: &str| sink(dir.path(), &format!("{{format: jsonl, path: out/{name}.jsonl}}")).unwrap();
+    let (a, b, parts) = (one("a"), one("b"), parquet(dir.path(), ""));
+    let prepared = [prepare(&a, &[rows(0..1)]), prepare(&b, &[rows(1..2)]), prepare(&parts, &[rows(2..3)])];
+    for busy in [one("a"), one("part-3-0")] {
+        let error = busy.start().unwrap_err().to_string();
+        assert!(error.starts_with("another job is writing to "), "{error}");
+    }
+    for (sink, prepared) in [&a, &b, &parts].into_iter().zip(&prepared) {
+        sink.commit(prepared).unwrap();
+    }
+    assert_eq!(names(&out), ["a.jsonl", "b.jsonl", "part-0-0.parquet"]);
+}
+
+#[test]
+fn a_sink_that_does_not_start_leaves_no_marker() {
+    let (dir, out) = dir();
+    std::fs::create_dir(&out).unwrap();
+    std::fs::write(out.join("part-0-0.csv"), "").unwrap();
+    let sink = parquet(dir.path(), "");
+    sink.start().unwrap_err();
+    assert_eq!(names(&out), ["part-0-0.csv"]);
 }
 
 fn count_parts(out: &Path) -> usize {
@@ -177,6 +253,7 @@ fn what_a_crash_left_is_removed_by_the_next_run() {
     std::fs::write(out.join(".part-7-0.parquet.inprogress-0123456789abcdef"), "half").unwrap();
     std::fs::write(out.join(".part-7-0.csv.inprogress-0123456789abcdef"), "of an earlier format").unwrap();
     std::fs::write(out.join(".part-x.parquet.inprogress-0123456789abcdef"), "not ours").unwrap();
+    std::fs::write(out.join(".parts.writing-0123456789abcdef"), "").unwrap();
     parquet(dir.path(), "").start().unwrap();
     assert_eq!(names(&out), [".part-x.parquet.inprogress-0123456789abcdef"]);
 }

@@ -2,31 +2,137 @@
 //!
 //! An unfinished file has the hidden name `.<name>.inprogress-<run>` in the same directory. It is synced to disk, then renamed, then
 //! the directory is synced.
+//!
+//! Two runs must not write to one place at once: the second would take the files of the first for leftovers of a crash. So each run
+//! keeps a hidden marker `.<what>.writing-<run>` there from its start to its end, and holds a lock on it, which the system releases
+//! when the process dies, however it dies. A marker that is locked is that of a run that lives; one that is not, of a crash.
 
-use std::fs::File;
+use std::collections::HashSet;
+use std::fs::{File, TryLockError};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, BufWriter};
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use wasmill_runtime::connector::ConnectorError;
 
 use crate::file_sink::EncodeError;
-use crate::output::{Output, Prepare, Unfinished};
+use crate::output::{Output, Prepare, Scope, Unfinished};
 
 const BUFFER_BYTES: usize = 256 << 10;
 
-const MARK: &str = ".inprogress-";
+const UNFINISHED: &str = ".inprogress-";
+const WRITING: &str = ".writing-";
+
+/// How often a marker is made anew that another run, which starts at the same moment, took for one of a crash.
+const MARKER_TRIES: usize = 100;
+
+/// How long one start waits for another one in the directory.
+const TURN_TRIES: usize = 100;
+const TURN_PAUSE: Duration = Duration::from_millis(5);
 
 #[derive(Debug)]
 pub(crate) struct LocalOutput {
     directory: PathBuf,
     /// Tells unfinished files of this run from those of others.
     run: String,
+    /// From the start to the end of the run.
+    marker: Mutex<Option<Marker>>,
+    /// What this run has put in place.
+    finished: Mutex<HashSet<String>>,
+}
+
+/// Says that a run writes here, for as long as it is kept.
+#[derive(Debug)]
+struct Marker {
+    path: PathBuf,
+    /// Holds the lock.
+    _file: File,
+}
+
+impl Drop for Marker {
+    /// Removed while it is locked, so that nobody finds it without its lock.
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl LocalOutput {
     pub(crate) fn new(directory: PathBuf) -> LocalOutput {
-        LocalOutput { directory, run: format!("{:016x}", RandomState::new().build_hasher().finish()) }
+        LocalOutput {
+            directory,
+            run: format!("{:016x}", RandomState::new().build_hasher().finish()),
+            marker: Mutex::default(),
+            finished: Mutex::default(),
+        }
+    }
+
+    /// Two starts at one moment would see each other's markers, and both give up. The lock on the directory lets them come one
+    /// after the other; without it (some systems cannot lock a directory, and someone else may hold it) they are still safe.
+    fn turn(&self) -> Option<File> {
+        let directory = File::open(&self.directory).ok()?;
+        for _ in 0..TURN_TRIES {
+            match directory.try_lock() {
+                Ok(()) => return Some(directory),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(TURN_PAUSE),
+                Err(TryLockError::Error(_)) => break,
+            }
+        }
+        None
+    }
+
+    /// The marker of this run for `what`, locked; `None` where the file system has no locks.
+    fn mark(&self, what: &str) -> Result<Option<Marker>, ConnectorError> {
+        let path = self.directory.join(format!(".{what}{WRITING}{}", self.run));
+        let cannot = |error| ConnectorError::new(format!("cannot write {}", path.display())).caused_by(error);
+        for _ in 0..MARKER_TRIES {
+            let file = File::create(&path).map_err(cannot)?;
+            let locked = file.try_lock();
+            // Until it was locked, another run could take it for one of a crash, and remove it.
+            match locked {
+                Ok(()) if path.exists() => return Ok(Some(Marker { path, _file: file })),
+                Ok(()) | Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(_)) => {
+                    drop(Marker { path, _file: file });
+                    return Ok(None);
+                }
+            }
+        }
+        let message = format!("cannot lock {}: other jobs start there all the time: try again", path.display());
+        Err(ConnectorError::new(message))
+    }
+
+    /// Refuses where the marker `name` is that of a run that lives, and removes it where it is not.
+    fn look_at(&self, name: &str) -> Result<(), ConnectorError> {
+        let path = self.directory.join(name);
+        // Some network file systems want a file open for writing where it is to be locked.
+        let opened = File::options().read(true).write(true).open(&path).or_else(|_| File::open(&path));
+        let locked = match opened {
+            Ok(file) => file.try_lock().map(|()| file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => Err(TryLockError::Error(error)),
+        };
+        match locked {
+            Ok(file) => {
+                drop(Marker { path, _file: file });
+                Ok(())
+            }
+            Err(TryLockError::WouldBlock) => Err(ConnectorError::new(format!(
+                "another job is writing to {} now (it holds a lock on {name} there): wait for its end, or give each job \
+                 its own path",
+                self.directory.display()
+            ))),
+            Err(TryLockError::Error(error)) => Err(ConnectorError::new(format!(
+                "cannot find out whether another job is writing to {} now: if none is, remove {name} there",
+                self.directory.display()
+            ))
+            .caused_by(error)),
+        }
     }
 
     fn all_names(&self) -> Result<Vec<String>, ConnectorError> {
@@ -40,7 +146,12 @@ impl LocalOutput {
 
 /// The name that an unfinished file, of whatever run, would have had.
 fn final_name(unfinished: &str) -> Option<&str> {
-    let (name, run) = unfinished.strip_prefix('.')?.rsplit_once(MARK)?;
+    named(unfinished, UNFINISHED)
+}
+
+/// What stands in the hidden name `hidden` before `mark` and a run.
+fn named<'a>(hidden: &'a str, mark: &str) -> Option<&'a str> {
+    let (name, run) = hidden.strip_prefix('.')?.rsplit_once(mark)?;
     (run.len() == 16 && run.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(name)
 }
 
@@ -70,12 +181,27 @@ impl Output for LocalOutput {
         (!found.is_dir()).then(|| format!("{} is a file, where a directory is wanted", path.display()))
     }
 
-    fn start(&self, ours: &dyn Fn(&str) -> bool) -> Result<(), ConnectorError> {
+    fn start(&self, scope: &Scope<'_>) -> Result<(), ConnectorError> {
         std::fs::create_dir_all(&self.directory).map_err(|error| {
             ConnectorError::new(format!("cannot make the directory {}", self.directory.display())).caused_by(error)
         })?;
+        let turn = self.turn();
+        // Before the others' are looked at, so that of two runs at least one sees the other.
+        let Some(marker) = self.mark(scope.what)? else {
+            // Without locks no leftover can be told from a file of a run that lives.
+            return Ok(());
+        };
         let names = self.all_names()?;
-        names.iter().filter(|name| final_name(name).is_some_and(ours)).try_for_each(|name| self.remove(name))
+        let own = marker.path.file_name().map(|name| name.to_string_lossy().into_owned());
+        let others = names.iter().filter(|name| Some(*name) != own.as_ref());
+        others
+            .filter(|name| named(name, WRITING).is_some_and(scope.clashes))
+            .try_for_each(|name| self.look_at(name))?;
+        // Nobody else writes these files now.
+        names.iter().filter(|name| final_name(name).is_some_and(scope.ours)).try_for_each(|name| self.remove(name))?;
+        *lock(&self.marker) = Some(marker);
+        drop(turn);
+        Ok(())
     }
 
     fn names(&self, one: Option<&str>) -> Result<Vec<String>, ConnectorError> {
@@ -87,7 +213,7 @@ impl Output for LocalOutput {
     }
 
     fn create(&self, name: &str) -> Result<Unfinished, ConnectorError> {
-        let unfinished = format!(".{name}{MARK}{}", self.run);
+        let unfinished = format!(".{name}{UNFINISHED}{}", self.run);
         let path = self.directory.join(&unfinished);
         let place = path.display().to_string();
         let opened = File::create(&path).and_then(|file| Ok((file.try_clone()?, file)));
@@ -101,9 +227,9 @@ impl Output for LocalOutput {
         final_name(prepared).map(str::to_owned)
     }
 
+    /// A file of that name proves nothing: another job may have put it there.
     fn is_finished(&self, prepared: &str) -> bool {
-        let there = |name: &str| self.directory.join(name).exists();
-        !there(prepared) && final_name(prepared).is_some_and(there)
+        lock(&self.finished).contains(prepared)
     }
 
     fn finish(&self, prepared: &str) -> Result<(), ConnectorError> {
@@ -111,13 +237,13 @@ impl Output for LocalOutput {
         let (from, to) = (self.directory.join(prepared), self.directory.join(name));
         std::fs::rename(&from, &to).map_err(|error| {
             let gone = match error.kind() {
-                io::ErrorKind::NotFound => {
-                    ": it is gone; did another job, or this one a second time, start in that directory?"
-                }
+                io::ErrorKind::NotFound => ": it is gone: did someone clear up in that directory? Run the job again",
                 _ => "",
             };
             ConnectorError::new(format!("cannot rename {} to {}{gone}", from.display(), to.display())).caused_by(error)
-        })
+        })?;
+        lock(&self.finished).insert(prepared.to_owned());
+        Ok(())
     }
 
     fn remove(&self, name: &str) -> Result<(), ConnectorError> {
@@ -140,12 +266,18 @@ impl Output for LocalOutput {
             .map_err(|error| ConnectorError::new(format!("cannot sync {}", self.directory.display())).caused_by(error))
     }
 
+    fn release(&self) {
+        lock(&self.marker).take();
+    }
+
     /// What is left is removed by the next run.
     fn abort(&self) {
-        let Ok(names) = self.all_names() else { return };
-        for name in names.iter().filter(|name| final_name(name).is_some() && name.ends_with(&self.run)) {
-            let _ = self.remove(name);
+        for name in self.all_names().unwrap_or_default() {
+            if final_name(&name).is_some() && name.ends_with(&self.run) {
+                let _ = self.remove(&name);
+            }
         }
+        self.release();
     }
 }
 

@@ -18,8 +18,8 @@ pub(crate) trait Output: fmt::Debug + Send + Sync {
     /// Why no file can be made there, if that is known before the job runs; touches nothing.
     fn refuse(&self) -> Option<String>;
 
-    /// Makes it ready, and removes what earlier runs left unfinished of the files whose names are `ours`.
-    fn start(&self, ours: &dyn Fn(&str) -> bool) -> Result<(), ConnectorError>;
+    /// Makes it ready, refuses where another run is writing the same now, and removes what earlier runs left unfinished.
+    fn start(&self, scope: &Scope<'_>) -> Result<(), ConnectorError>;
 
     /// The names of the finished files that lie directly in it, or of `one` if it is there.
     fn names(&self, one: Option<&str>) -> Result<Vec<String>, ConnectorError>;
@@ -30,7 +30,7 @@ pub(crate) trait Output: fmt::Debug + Send + Sync {
     /// The name that the file will have which [`Prepare::prepare`] told as `prepared`; `None` if it was not told so here.
     fn name_of(&self, prepared: &str) -> Option<String>;
 
-    /// Did [`finish`](Self::finish) do it already?
+    /// Did [`finish`](Self::finish) of this very object do it already?
     fn is_finished(&self, prepared: &str) -> bool;
 
     /// Lets a file appear under its name, in place of another of that name.
@@ -41,8 +41,21 @@ pub(crate) trait Output: fmt::Debug + Send + Sync {
     /// What was finished or removed must be so after a crash too.
     fn settle(&self) -> Result<(), ConnectorError>;
 
-    /// Removes what this run wrote and did not finish. What cannot be removed is left.
+    /// The run has ended: another one may start here.
+    fn release(&self);
+
+    /// Removes what this run wrote and did not finish, and [releases](Self::release) the place. What cannot be removed is left.
     fn abort(&self);
+}
+
+/// What a run writes in a directory where others may write something else.
+pub(crate) struct Scope<'a> {
+    /// A name for it, that of the file where there is only one.
+    pub what: &'a str,
+    /// Could a run that writes what has this name write the same files?
+    pub clashes: &'a dyn Fn(&str) -> bool,
+    /// Is it the name of a file that this run could write?
+    pub ours: &'a dyn Fn(&str) -> bool,
 }
 
 /// A file being written.

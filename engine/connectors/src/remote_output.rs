@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use wasmill_runtime::connector::ConnectorError;
 
 use crate::file_sink::EncodeError;
-use crate::output::{Output, Prepare, Unfinished};
+use crate::output::{Output, Prepare, Scope, Unfinished};
 use crate::remote::{Store, Told, block_on, runtime, told};
 
 /// The first thousand parts have this size, so that a file of 8 GB has parts of one size, as some stores want. Later ones are
@@ -107,7 +107,7 @@ impl Output for RemoteOutput {
     }
 
     /// Folders of an object store need not be made, and its unfinished uploads cannot be told from those of a job that runs.
-    fn start(&self, _: &dyn Fn(&str) -> bool) -> Result<(), ConnectorError> {
+    fn start(&self, _: &Scope<'_>) -> Result<(), ConnectorError> {
         Ok(())
     }
 
@@ -181,6 +181,8 @@ impl Output for RemoteOutput {
     fn settle(&self) -> Result<(), ConnectorError> {
         Ok(())
     }
+
+    fn release(&self) {}
 
     fn abort(&self) {
         let open = std::mem::take(&mut *lock(&self.uploads.open));
