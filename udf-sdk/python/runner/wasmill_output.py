@@ -80,6 +80,11 @@ def _sendable(text):
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def warn(text):
+    """A line of the runner's own."""
+    host.log(host.Level.WARN, _sendable(text))
+
+
 def flush():
     """Sends what is held, of both streams."""
     sys.stdout.flush()

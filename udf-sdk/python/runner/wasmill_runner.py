@@ -60,12 +60,25 @@ def _described(declared):
     )
 
 
+def _told_of_skipped():
+    """A line for each plain function that somebody may have meant for a UDF."""
+    for name, reason in _Program.skipped.items():
+        function = getattr(_Program.module, name)
+        if not declare.returns_nothing(function):
+            code = function.__code__
+            yield f"{code.co_filename}:{code.co_firstlineno}: {_no_function(name, reason)}, or begin its name with _ if it is a helper"
+
+
+def _no_function(name, reason):
+    return f"{name} is no function that a job can use: {reason.removeprefix(name + ': ')}: correct that, or say @udf(input_types=..., result_type=...)"
+
+
 def _find(name):
     found = _Program.functions.get(name)
     if found is not None:
         return found
     if name in _Program.skipped:
-        raise bindings.BindingError(f"{name} is no function that a job can use: {_Program.skipped[name]}")
+        raise bindings.BindingError(_no_function(name, _Program.skipped[name]))
     have = ", ".join(_Program.functions) or "none"
     raise bindings.BindingError(f"there is no function {name!r} (there are: {have}): it must be public and decorated, annotated or derived")
 
@@ -114,6 +127,8 @@ class Control(exports.Control):
             _Program.sources = wasmill_sources.install(files)
             _Program.module = _Program.sources.run_program()
             _Program.functions = declare.functions_of(_Program.module, _Program.skipped)
+            for line in _told_of_skipped():
+                wasmill_output.warn(line)
         except BaseException as error:
             raise _problem(error) from None
         finally:
@@ -124,6 +139,9 @@ class Control(exports.Control):
         """All functions of the program."""
         if _Program.sources is None:
             raise _refuse("describe: call load-source before")
+        told = [] if _Program.functions else list(_told_of_skipped())
+        if told:  # a list of no functions would keep the reason from whoever does not see the log
+            raise _refuse("\n".join(told))
         try:
             return [_described(d) for d in _Program.functions.values()]
         except BaseException as error:

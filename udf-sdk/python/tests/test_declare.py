@@ -121,6 +121,35 @@ instance = Real()
     assert found["plain"].required == [True, False]
 
 
+@pytest.mark.parametrize("future", ["", "from __future__ import annotations"])
+def test_annotations_in_the_notation_of_the_contract(future):
+    found = functions_of(module_of(f"""
+{future}
+import dataclasses
+from wasmill import *
+from typing import *
+class Named(NamedTuple):
+    a: "int32"
+    b: Optional[int]
+@dataclasses.dataclass
+class Data:
+    a: "list<int8>"
+def f(a: "int32?", b: "int8", c: int) -> "int32": ...
+def g(a: "struct<a: int64>") -> "struct<a: int64, b: utf8?>": ...
+def rows(a) -> "float32":
+    yield a
+def named(a) -> Named: ...
+def data(a) -> "Data": ...
+class M(MapFunction):
+    def map(self, value: "NotThere") -> "uint8": ...
+"""))
+    assert {n: str(d.result) for n, d in found.items()} == {
+        "f": "int32", "g": "struct<a: int64, b: utf8?>", "rows": "float32", "named": "struct<a: int32, b: int64?>", "data": "struct<a: list<int8>>",
+        "M": "uint8",
+    }
+    assert [str(t) for _, t in found["f"].arguments] == ["int32?", "int8", "int64"] and found["f"].required == [False, True, True]
+
+
 def test_two_functions_of_one_name_are_refused():
     source = """
 from wasmill import *
@@ -150,7 +179,7 @@ def test_the_result_of_a_row_function_is_never_a_null_row():
     [
         ("from wasmill import *\nclass F(MapFunction):\n def map(self): ...", "F: map must take 1 arguments, it takes 0"),
         ("from wasmill import *\nclass F(ScalarFunction): ...", "F: the class lacks the method eval()"),
-        ("from wasmill import *\n@udf\ndef f(a: 'Nope') -> int: ...", "f: f: the annotations cannot be resolved: NameError"),
+        ("from wasmill import *\n@udf\ndef f(a: 'Nope') -> int: ...", "f: the annotation 'Nope' of a is neither a Python type nor one in the notation of the contract"),
         ("from wasmill import *\n@udf(result_type='int64')\ndef f(a: set): ...", "f: the annotation set stands for no column type"),
         ("from wasmill import *\nclass F(KeyedProcessFunction):\n def process_element(self, value): ...", "F: process_element must take 2 arguments, it takes 1"),
     ],

@@ -108,7 +108,7 @@ PROGRAM = """
     "binding, message",
     [
         (dict(function="gone"), "program.py: there is no function 'gone' (there are: plain, untyped, NeedsKey, Resource, Constructed, Fails)"),
-        (dict(function="helper"), "program.py: helper is no function that a job can use: helper: its return annotation stands for no column type"),
+        (dict(function="helper"), "program.py: helper is no function that a job can use: its return annotation stands for no column type: correct that, or say @udf("),
         (dict(function="plain"), "program.py: plain takes 1 argument (a), the job gives 0"),
         (dict(function="plain", arguments=[("x", "utf8")]), "program.py: plain: argument 1 (a) wants int64, the job gives x: utf8"),
         (dict(function="untyped", arguments=[("x", "utf8")]), "program.py: untyped: the type of its result is unknown: annotate it"),
@@ -124,6 +124,32 @@ def test_a_binding_that_cannot_work_is_refused(wasm, binding, message):
     with pytest.raises(wasm.Problem) as caught:
         g.load(binding)
     assert caught.value.message.startswith(message), caught.value.message
+
+
+def test_functions_that_cannot_be_used_are_told(wasm):
+    g = guest(wasm, """
+        def wave(a: int) -> complex:
+            return a
+        def typo(a: int) -> "int3":
+            return a
+        def late(a: int) -> Nope:
+            return a
+        def _helper(a) -> set: ...
+        def done(a) -> None: ...
+        def untold(a): ...
+        def fine(a: int) -> "int32": ...
+    """)
+    assert list(g.describe()) == ["fine"]
+    told = "program.py:{}: {} is no function that a job can use: {}: correct that, or say @udf(input_types=..., result_type=...), or begin its name with _ if it is a helper"
+    assert g.log == [("warn", told.format(line, name, why)) for line, name, why in (
+        (2, "wave", "the annotation complex stands for no column type"),
+        (4, "typo", "the annotation 'int3' of the result is neither a Python type nor one in the notation of the contract, as \"int64?\": "
+         "NameError: name 'int3' is not defined"),
+        (6, "late", "the annotations cannot be resolved: NameError: name 'Nope' is not defined"),
+    )]
+    with pytest.raises(wasm.Problem, match="program.py:2: wave is no function that a job can use: the annotation complex"):
+        guest(wasm, "\ndef wave(a: int) -> complex:\n    return a\n").describe()
+    assert guest(wasm, "def helper(a) -> None: ...\n").describe() == {}
 
 
 # ---- kinds

@@ -5,9 +5,10 @@ import dataclasses
 import datetime
 import decimal
 import inspect
+import sys
 import typing
 
-from .notation import DataType, parse
+from .notation import DataType, TypeNotationError, parse
 
 # A decimal without further word: 38 digits, 18 of them behind the point, as SQL's BigDecimal in Flink.
 DECIMAL_DEFAULT = "decimal(38,18)"
@@ -35,6 +36,8 @@ def _union(annotation):
 
 def is_optional(annotation):
     """Does the annotation allow None? `Any` does."""
+    if isinstance(annotation, DataType):
+        return annotation.nullable
     members = _union(annotation)
     return annotation in (None, _NONE, typing.Any, object) or (members is not None and _NONE in members)
 
@@ -94,11 +97,42 @@ def _fields_of(origin):
     if not (named or dataclasses.is_dataclass(origin) or hasattr(origin, "__total__")):
         return None
     names = origin._fields if named else [f.name for f in dataclasses.fields(origin)] if dataclasses.is_dataclass(origin) else None
-    hints = typing.get_type_hints(origin, include_extras=True)
+    hints = _hints_of_class(origin)
     missing = [n for n in names or () if n not in hints]
     if missing:
         raise AnnotationError(f"{origin.__name__}.{missing[0]} has no annotation")
     return [(n, of_annotation(hints[n])) for n in names or hints]
+
+
+def _hints_of_class(origin):
+    try:
+        return typing.get_type_hints(origin, include_extras=True)
+    except Exception:
+        pass  # one is in the notation of the contract, or wrong
+    found = {}
+    for base in reversed(origin.__mro__):
+        scope = vars(sys.modules.get(base.__module__, typing))
+        for name, annotation in _raw(base).items():
+            annotation = getattr(annotation, "__forward_arg__", annotation)  # what NamedTuple makes of a text
+            try:
+                found[name] = _resolved(annotation, scope)
+            except Exception as error:
+                raise _unresolvable(annotation, f"{origin.__name__}.{name}", error) from error
+    return found
+
+
+def _raw(annotated):
+    try:
+        return dict(getattr(annotated, "__annotations__", None) or {})
+    except Exception as error:  # annotations are evaluated lazily from Python 3.14 on
+        raise AnnotationError(f"the annotations cannot be resolved: {type(error).__name__}: {error}") from error
+
+
+def _unresolvable(annotation, where, error):
+    return AnnotationError(
+        f'the annotation {annotation!r} of {where} is neither a Python type nor one in the notation of the contract, as "int64?": '
+        f"{type(error).__name__}: {error}"
+    )
 
 
 def item_of_iterator(annotation):
@@ -109,28 +143,47 @@ def item_of_iterator(annotation):
     return None
 
 
+def signature_of(function):
+    """The signature, whatever its annotations are: Python 3.14 evaluates them for it."""
+    try:
+        return inspect.signature(function)
+    except NameError:
+        import annotationlib
+
+        return inspect.signature(function, annotation_format=annotationlib.Format.FORWARDREF)
+
+
 def hints_of(function, lenient=False):
-    """The annotations of a function, with names resolved. One that cannot be resolved is an AnnotationError that names it, or
-    is left out: a method may be annotated with what only a type checker sees."""
+    """The annotations of a function, with names resolved; a text in the notation of the contract is its DataType. One that is neither is
+    an AnnotationError that names it, or is left out: a method may be annotated with what only a type checker sees."""
     try:
         return typing.get_type_hints(function, include_extras=True)
-    except Exception as error:
-        if lenient:
-            return _resolvable(function)
-        name = getattr(function, "__qualname__", repr(function))
-        raise AnnotationError(f"{name}: the annotations cannot be resolved: {type(error).__name__}: {error}") from error
-
-
-def _resolvable(function):
-    raw = getattr(function, "__annotations__", None)
+    except Exception:
+        pass  # the culprit is one of them
     try:
-        raw = dict(raw or {})
-    except NameError:  # annotations are evaluated lazily from Python 3.14 on
-        return {}
+        raw = _raw(function)
+    except AnnotationError:
+        if lenient:
+            return {}
+        raise
     scope, found = getattr(inspect.unwrap(function), "__globals__", {}), {}
     for name, annotation in raw.items():
         try:
-            found[name] = eval(annotation, scope) if isinstance(annotation, str) else annotation
-        except Exception:
-            continue
+            found[name] = _resolved(annotation, scope)
+        except Exception as error:
+            if not lenient:
+                raise _unresolvable(annotation, "the result" if name == "return" else name, error) from error
     return found
+
+
+def _resolved(annotation, scope):
+    if not isinstance(annotation, str):
+        return annotation
+    try:
+        found = eval(annotation, scope)
+        return _resolved(found, scope)  # a text again, where `from __future__ import annotations` stands
+    except Exception as error:
+        try:
+            return parse(annotation)
+        except TypeNotationError:
+            raise error from None

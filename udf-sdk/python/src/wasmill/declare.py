@@ -4,7 +4,7 @@ import functools
 import inspect
 
 from . import functions as f
-from .annotations import AnnotationError, hints_of, is_open, is_optional, item_of_iterator, of_annotation
+from .annotations import AnnotationError, hints_of, is_open, is_optional, item_of_iterator, of_annotation, signature_of
 from .notation import DataType, TypeNotationError
 from .types import resolve
 
@@ -139,7 +139,7 @@ class Declared:
     def _read_signature(self, said):
         function = self._callable()
         try:
-            parameters = list(inspect.signature(function).parameters.values())
+            parameters = list(signature_of(function).parameters.values())
         except (TypeError, ValueError) as error:
             raise DeclarationError(f"its signature cannot be read: {error}") from error
         if inspect.isclass(self.target) and not isinstance(inspect.getattr_static(self.target, self.method), staticmethod):
@@ -192,7 +192,7 @@ class Declared:
             self.arguments[0] = (self.arguments[0][0], self.result)
 
     def _result_of_annotation(self, annotation):
-        if self.kind in ("table", "process"):
+        if self.kind in ("table", "process") and not isinstance(annotation, DataType):
             item = item_of_iterator(annotation)
             if item is None and getattr(annotation, "__origin__", None) is list:
                 item = annotation.__args__[0]
@@ -261,13 +261,28 @@ def declare(name, value):
         if found is None:
             raise DeclarationError(f"{name}: no kind of function that Wasmill knows: derive from one of its classes")
         return Declared(name, target, found[0], found[1], said)
-    if said is None and not (inspect.isfunction(target) and "return" in getattr(target, "__annotations__", {})):
+    if said is None and not (inspect.isfunction(target) and _has_result(target)):
         return None
     if not callable(target):
         raise DeclarationError(f"{name}: @udf stands on something that cannot be called")
     if kind is None:
         kind = "table" if inspect.isgeneratorfunction(target) else "scalar"
     return Declared(name, target, kind, None, said)
+
+
+def _has_result(function):
+    try:
+        return "return" in function.__annotations__
+    except Exception:  # evaluated lazily from Python 3.14 on, and wrong: `Declared` says how
+        return True
+
+
+def returns_nothing(function):
+    """Is it `-> None`, so that nobody can have meant it for a UDF?"""
+    try:
+        return function.__annotations__["return"] in (None, "None")
+    except Exception:
+        return False
 
 
 def functions_of(module, skipped=None):
