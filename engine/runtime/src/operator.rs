@@ -128,7 +128,9 @@ pub(crate) fn build(
         Operation::With { columns } => {
             Some(Box::new(Bundled::new(rows::With::open(columns, schema, &context)?, config)))
         }
-        Operation::Rows { call } => Some(Box::new(Bundled::new(rows::Rows::open(call, schema, &context)?, config))),
+        Operation::Rows { call } => {
+            Some(Box::new(Bundled::new(keyed::Keyed::open(call, &[], input, schema, &context)?, config)))
+        }
         Operation::Filter { call } => Some(Box::new(Bundled::new(rows::Filter::open(call, &context)?, config))),
         Operation::Process { call, key } | Operation::Reduce { call, key } => {
             Some(Box::new(Bundled::new(keyed::Keyed::open(call, key, input, schema, &context)?, config)))

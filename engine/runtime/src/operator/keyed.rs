@@ -1,24 +1,24 @@
-//! process and reduce: functions with a state per key.
+//! map, flat map, process and reduce: rows out in the place of rows in, by functions that may have state per key.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, UInt32Array};
 use arrow::compute::take;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use wasmill_host::{Access, Effects, Fault, Operation};
 
-use crate::batch::Batch;
+use crate::batch::{Batch, columns_of, record_batch};
 use crate::error::JobError;
 use crate::graph::BoundCall;
 use crate::key::{BundleKeys, EncodedKeys, KeyEncoder, KeyTable, hash};
 use crate::operator::bundled::BundleOperator;
-use crate::operator::pieces::Pieces;
-use crate::operator::rows::take_rows;
+use crate::operator::pieces::{Pieces, Sources, Taken};
 use crate::operator::udf::{Context, KeyedInput, UdfCaller};
 use crate::state::StateColumn;
 
-/// A process or reduce function and the state of this task's keys.
+/// A function that gives rows for rows, and the state of this task's keys if it has keys.
 pub(crate) struct Keyed {
     udf: UdfCaller,
     node: String,
@@ -28,7 +28,7 @@ pub(crate) struct Keyed {
     table: KeyTable,
     /// States that travel with the bundle, in the order of their declaration.
     columns: Vec<StateColumn>,
-    /// Does the function see keys? A process function without `key` does not, and has no state.
+    /// Does the function see keys? One without `key` does not, and has no state.
     keyed: bool,
     rows: Batch,
     arguments: Vec<ArrayRef>,
@@ -135,6 +135,33 @@ pub(crate) fn first_keys(
     }
     let first = UInt32Array::from_iter_values(bundle.first.iter().map(|row| start as u32 + row));
     key.iter().map(|&column| take(rows.column(column), &first, None)).collect()
+}
+
+/// What calls put out, as a batch: each row with the time, kind and position of the row that it came from.
+fn take_rows(
+    pieces: &mut Pieces,
+    rows: &Batch,
+    call: &BoundCall,
+    schema: &SchemaRef,
+) -> Result<Option<Batch>, ArrowError> {
+    let count = pieces.rows();
+    if count == 0 {
+        return Ok(None);
+    }
+    let result = &call.loaded.result.data_type;
+    let Taken { mut columns, sources, row_kinds } = pieces.take(std::iter::once(result))?;
+    let column = columns.pop().expect("one column was asked for");
+    let columns = columns_of(&column, matches!(result, DataType::Struct(_)));
+    let columns = record_batch(Arc::clone(schema), columns, count)?;
+    let batch = match sources {
+        Sources::All(all) if all.len() == rows.num_rows() => rows.with_rows(columns),
+        Sources::All(all) => rows.slice(all.start, all.len()).with_rows(columns),
+        Sources::Each(each) => rows.beside_taken(columns, &each),
+    };
+    Ok(Some(match row_kinds {
+        Some(kinds) => batch.with_row_kinds(Some(kinds.into())),
+        None => batch,
+    }))
 }
 
 impl BundleOperator for Keyed {

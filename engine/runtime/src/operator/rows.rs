@@ -1,4 +1,4 @@
-//! Operators without state: added columns, selection, map, flat map, filter.
+//! Operators without state: added columns, selection, filter.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -6,15 +6,15 @@ use std::time::Instant;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, new_empty_array};
 use arrow::compute::filter;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use wasmill_host::{Effects, Fault, Operation, RowError};
 
-use crate::batch::{Batch, columns_of, record_batch};
+use crate::batch::{Batch, record_batch};
 use crate::error::JobError;
 use crate::graph::{BoundCall, ColumnPlace};
 use crate::operator::bundled::BundleOperator;
-use crate::operator::pieces::{Pieces, Sources, Taken, kept, whole_column};
+use crate::operator::pieces::{Pieces, kept, whole_column};
 use crate::operator::udf::{Context, KeyedInput, UdfCaller};
 use crate::operator::{Emitter, Operator};
 
@@ -158,94 +158,6 @@ impl BundleOperator for With {
         self.columns.iter_mut().for_each(|(_, udf)| udf.set_watermark(watermark));
         Ok(())
     }
-}
-
-/// map and flat map: rows out in place of the row in.
-pub(crate) struct Rows {
-    udf: UdfCaller,
-    schema: SchemaRef,
-    node: String,
-    rows: Batch,
-    arguments: Vec<ArrayRef>,
-    pieces: Pieces,
-}
-
-impl Rows {
-    pub(crate) fn open(call: &BoundCall, schema: SchemaRef, context: &Context) -> Result<Rows, JobError> {
-        let (udf, node) = (UdfCaller::open(call, context)?, context.place.node.clone());
-        Ok(Rows { udf, schema, node, rows: Batch::empty(), arguments: Vec::new(), pieces: Pieces::default() })
-    }
-}
-
-impl BundleOperator for Rows {
-    fn node(&self) -> &str {
-        &self.node
-    }
-
-    fn begin(&mut self, rows: Batch) -> Result<usize, JobError> {
-        self.arguments = self.udf.arguments(&rows)?;
-        self.rows = rows;
-        Ok(self.rows.num_rows())
-    }
-
-    fn bundle(&mut self, part: Range<usize>) -> Result<(), JobError> {
-        let keyed = KeyedInput::default();
-        let effects = self.udf.rows(Operation::Process, &self.rows, &self.arguments, part.clone(), &keyed)?;
-        self.udf.row_errors(&self.rows, part.start, &effects.errors)?;
-        let one_to_one = self.udf.call().kind.is_one_to_one();
-        let pushed = self.pieces.push_effects(&self.rows, part, one_to_one, &effects);
-        pushed.map_err(|error| JobError::Arrow { node: self.node.clone(), error })
-    }
-
-    fn reopen(&mut self) -> Result<(), JobError> {
-        self.udf.reopen()
-    }
-
-    fn bad_row(&mut self, row: usize, fault: &Fault) -> Result<(), JobError> {
-        self.udf.bad_row(&self.rows, row, fault)
-    }
-
-    fn ready(&self) -> usize {
-        self.pieces.rows()
-    }
-
-    fn take(&mut self, out: &mut Vec<Batch>) -> Result<(), JobError> {
-        let taken = take_rows(&mut self.pieces, &self.rows, self.udf.call(), &self.schema);
-        out.extend(taken.map_err(|error| JobError::Arrow { node: self.node.clone(), error })?);
-        Ok(())
-    }
-
-    fn watermark(&mut self, watermark: i64, _: &mut Vec<Batch>) -> Result<(), JobError> {
-        self.udf.set_watermark(watermark);
-        Ok(())
-    }
-}
-
-/// What calls put out, as a batch: each row with the time, kind and position of the row that it came from.
-pub(crate) fn take_rows(
-    pieces: &mut Pieces,
-    rows: &Batch,
-    call: &BoundCall,
-    schema: &SchemaRef,
-) -> Result<Option<Batch>, ArrowError> {
-    let count = pieces.rows();
-    if count == 0 {
-        return Ok(None);
-    }
-    let result = &call.loaded.result.data_type;
-    let Taken { mut columns, sources, row_kinds } = pieces.take(std::iter::once(result))?;
-    let column = columns.pop().expect("one column was asked for");
-    let columns = columns_of(&column, matches!(result, DataType::Struct(_)));
-    let columns = record_batch(Arc::clone(schema), columns, count)?;
-    let batch = match sources {
-        Sources::All(all) if all.len() == rows.num_rows() => rows.with_rows(columns),
-        Sources::All(all) => rows.slice(all.start, all.len()).with_rows(columns),
-        Sources::Each(each) => rows.beside_taken(columns, &each),
-    };
-    Ok(Some(match row_kinds {
-        Some(kinds) => batch.with_row_kinds(Some(kinds.into())),
-        None => batch,
-    }))
 }
 
 /// Keeps the rows for which the function gives true.
