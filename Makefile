@@ -9,7 +9,7 @@ GUEST_OUT := guests/target/wasm32-wasip2/release
 DEMO_UDFS := guests/demo/udfs/distance.wasm guests/demo/udfs/delays.wasm
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build build-tests python-runner guests demo test test-rust test-python bench lint fmt clean
+.PHONY: help setup build build-tests python-runner guests demo install test test-rust test-python bench lint fmt clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,11 @@ demo: build python-runner guests ## Flights through Python and Rust UDFs: run it
 	@$(WASMILL) run guests/demo/flights.yaml
 	@$(WASMILL) show guests/demo/out/daily --rows 10
 
+PREFIX ?= $(HOME)/.local
+install: build python-runner ## The program and its Python runner into PREFIX (~/.local): bin and lib/wasmill
+	install -D -m 755 $(WASMILL) $(DESTDIR)$(PREFIX)/bin/wasmill
+	install -D -m 644 target/wasmill/python-runner.wasm $(DESTDIR)$(PREFIX)/lib/wasmill/python-runner.wasm
+
 test: test-rust test-python ## Every test of every language
 
 # Tests want other features of some dependencies than the program alone: everything is built in one go, so that nothing is built twice.
@@ -64,7 +69,7 @@ lint: ## Formatting and clippy, warnings denied
 	cargo fmt --all --check --manifest-path guests/Cargo.toml
 	cargo clippy --release --workspace --all-targets -- -D warnings
 
-fmt:
+fmt: ## Formats everything
 	cargo fmt --all
 	cargo fmt --all --manifest-path guests/Cargo.toml
 

@@ -1,14 +1,18 @@
 //! `wasmill show`: rows of a file that a job wrote or reads, as a table.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use arrow::error::ArrowError;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use arrow::util::pretty::pretty_format_batches;
 use wasmill_runtime::connector::{ConnectorContext, ReadOutcome};
 use wasmill_runtime::value::{Options, Value};
 
 use crate::environment::connectors;
-use crate::report::Failure;
+use crate::report::{Failure, plain};
 
 /// The first `rows` rows of the file or folder, and how many there are.
 pub(crate) fn show(path: &Path, rows: usize) -> Result<String, Failure> {
@@ -36,11 +40,32 @@ pub(crate) fn show(path: &Path, rows: usize) -> Result<String, Failure> {
             }
         }
     }
-    let table = pretty_format_batches(&shown)
+    let shown = shown.iter().map(readable).collect::<Result<Vec<_>, _>>();
+    let table = shown
+        .and_then(|shown| pretty_format_batches(&shown).map(|table| table.to_string()))
         .map_err(|error| Failure::because(format!("cannot show {}", path.display()), error))?;
     let left = total.saturating_sub(rows);
     let more = if left > 0 { format!(", {left} more") } else { String::new() };
     Ok(format!("{table}\n{total} rows in {}{more}\n", path.display()))
+}
+
+/// Every value as one line of text, a null told apart from an empty text.
+fn readable(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
+    let options = FormatOptions::default().with_null("NULL");
+    let mut fields = Vec::new();
+    let mut columns: Vec<ArrayRef> = Vec::new();
+    for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+        let values = ArrayFormatter::try_new(column, &options)?;
+        let text = |row: usize| {
+            let text = values.value(row).try_to_string()?;
+            Ok(plain(&text).replace('\n', "\\n").replace('\t', "\\t"))
+        };
+        let texts = (0..batch.num_rows()).map(text).collect::<Result<Vec<String>, ArrowError>>()?;
+        fields.push(Field::new(plain(field.name()).replace('\n', "\\n"), DataType::Utf8, false));
+        columns.push(Arc::new(StringArray::from(texts)));
+    }
+    let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &rows)
 }
 
 /// By the ending of the file, or of the files in the folder, which must be of one format.
@@ -51,6 +76,9 @@ fn connector_of(path: &Path) -> Result<&'static str, Failure> {
         "jsonl" | "ndjson" => Some("jsonl"),
         _ => None,
     };
+    if !path.exists() {
+        return Err(Failure::Usage(format!("there is no {}", path.display())));
+    }
     let found = if path.is_dir() {
         let mut found: Vec<&'static str> = Vec::new();
         for entry in std::fs::read_dir(path).map_err(Failure::file("read", path))? {

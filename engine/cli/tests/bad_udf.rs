@@ -279,6 +279,24 @@ fn graphs_that_cannot_run() {
             format!("{source}  - b: {{ from: a, map: f.g, filter: f.h }}\n  - s: {{ from: a, sink: nowhere }}\n"),
             "node \"b\" has map and filter: make them nodes of their own\nerror: job.yaml:5:19: node \"s\": no sink is called",
         ),
+        (format!("{source}  - b: {{ from: a, select: [] }}\n  - s: {{ from: b, sink: print }}\n"), "select: is empty"),
+        (
+            format!("{source}  - b: {{ from: a, wiht: {{ y: f.g(x) }} }}\n  - s: {{ from: b, sink: print }}\n"),
+            "node \"b\": wiht: unknown key; did you mean \"with\"?",
+        ),
+        (
+            format!(
+                "{source}  - b: {{ from: [a, c] }}\n  - c: {{ from: b, select: x }}\n  - s: {{ from: c, sink: print }}\n"
+            ),
+            "the nodes \"b\", \"c\" read from each other in a circle",
+        ),
+        (
+            format!(
+                "{source}  - c: {{ from: a, select: {{ y: x }} }}\n  - b: {{ from: [a, c] }}\n  - s: {{ from: b, sink: print }}\n"
+            ),
+            "\"a\" has the columns x: int64, and \"c\" has y: int64: make them equal with a `select` before",
+        ),
+        (format!("{source}---\nname: x\n"), "bad YAML: a second document begins (`---`)"),
         (format!("{source}  - s: {{ from: b, sink: csvv }}\n"), "no sink is called \"csvv\"; there are "),
         (
             format!("{source}  - s: {{ from: a, sink: print, state: {{ n: {{ access: call }} }} }}\n"),
@@ -371,4 +389,40 @@ fn log_lines_are_plain() {
     let folder = folder(&[("u.py", program)]);
     let ran = run(folder.path(), "run", &job(PYTHON, "with: { z: u.f(x) }"));
     assert!(ran.err.contains("INFO  bad/n/0 u: a\\u{1b}[2Jb\nINFO  bad/n/0 u: ERROR other/node/0"), "{}", ran.err);
+}
+
+/// A PyFlink class with state in flat_map, map or filter runs under `key`.
+#[test]
+fn maps_and_filters_with_state() {
+    let program = "from typing import Iterator, NamedTuple\nfrom wasmill import FilterFunction, FlatMapFunction, Types, ValueStateDescriptor\nclass Out(NamedTuple):\n    n: int\nclass Pairs(FlatMapFunction):\n    def open(self, context):\n        self.last = context.get_state(ValueStateDescriptor('last', Types.LONG()))\n    def flat_map(self, x: int) -> Iterator[Out]:\n        if self.last.value() is None:\n            self.last.update(x)\n        else:\n            yield Out(self.last.value() + x)\n            self.last.clear()\nclass First(FilterFunction):\n    def open(self, context):\n        self.seen = context.get_state(ValueStateDescriptor('seen', Types.BOOLEAN()))\n    def filter(self, x: int) -> bool:\n        first = not self.seen.value()\n        self.seen.update(True)\n        return first\n";
+    let rows = "  - rows: { source: collection, schema: { k: int64, x: int64 }, rows: [[1, 1], [2, 10], [1, 2], [2, 20], [1, 3]] }\n";
+    for (node, expected) in [
+        ("flat_map: u.Pairs(x)", "{\"n\":3}\n{\"n\":30}\n"),
+        ("filter: u.First(x)", "{\"k\":1,\"x\":1}\n{\"k\":2,\"x\":10}\n"),
+    ] {
+        for settings in ["{ bundle.size: 1 }", "{ bundle.size: 100 }"] {
+            let folder = folder(&[("u.py", program)]);
+            let job = format!(
+                "name: state\nconfig: {settings}\nudfs: {{ u: u.py }}\npipeline:\n{rows}  - n: {{ from: rows, key: [k], {node} }}\n  - out: {{ from: n, sink: jsonl, path: out }}\n"
+            );
+            let ran = run(folder.path(), "run", &job);
+            assert_eq!(ran.code, Some(0), "{}", ran.err);
+            let out = std::fs::read_to_string(folder.path().join("out/part-0-0.jsonl")).unwrap();
+            assert_eq!(out, expected, "{node} {settings}");
+        }
+        invalid(PYTHON, node, &[("u.py", program)], &["key"]);
+    }
+}
+
+/// What is skipped is told of, up to a bound; a search is told of when it begins.
+#[test]
+fn skipped_rows_are_told_of() {
+    let folder = folder(&[]);
+    let ran = run(folder.path(), "run", &job("path: rust.wasm, on-error: skip", "with: { z: u.panics_on(x) }"));
+    assert_eq!(ran.code, Some(0), "{}", ran.err);
+    for text in
+        ["its 3 rows, from rows, split 0, row 0 on, are tried in parts", "panics_on raised panic: ", "row skipped"]
+    {
+        assert!(ran.err.contains(text), "{text:?} is not in\n{}", ran.err);
+    }
 }

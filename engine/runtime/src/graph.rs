@@ -75,10 +75,8 @@ impl Node {
                 format!("with {}", calls.join(", "))
             }
             Operation::Select { .. } => "select".into(),
-            Operation::Rows { call } => format!("{} {}", call.kind, call.title()),
-            Operation::Filter { call } => format!("filter {}", call.title()),
-            Operation::Process { call, .. } => format!("process {}", call.title()),
-            Operation::Reduce { call, .. } => format!("reduce {}", call.title()),
+            Operation::Rows { call, .. } => format!("{} {}", call.kind, call.title()),
+            Operation::Filter { call, .. } => format!("filter {}", call.title()),
             Operation::Window { call, .. } => format!("window aggregate {}", call.title()),
             Operation::Union => "union".into(),
             Operation::Sink { sink } => format!("sink {}", sink.location()),
@@ -110,18 +108,12 @@ pub(crate) enum Operation {
     Select {
         columns: Vec<usize>,
     },
-    /// map and flat map: rows out replace the row in.
+    /// map, flat map, process, reduce: rows out replace the row in.
     Rows {
-        call: BoundCall,
-    },
-    Filter {
-        call: BoundCall,
-    },
-    Process {
         call: BoundCall,
         key: Vec<usize>,
     },
-    Reduce {
+    Filter {
         call: BoundCall,
         key: Vec<usize>,
     },

@@ -84,8 +84,22 @@ fn syntax(error: &serde_saphyr::Error) -> Problem {
         line: u32::try_from(at.line()).unwrap_or(u32::MAX),
         column: u32::try_from(at.column()).unwrap_or(u32::MAX),
     });
-    let message = error.without_snippet().to_string();
-    Problem::new(at, ProblemKind::Yaml(message.lines().next().unwrap_or_default().to_owned()))
+    let message = match error.without_snippet() {
+        serde_saphyr::Error::MultipleDocuments { .. } => {
+            "a second document begins (`---`): a job file is one".to_owned()
+        }
+        serde_saphyr::Error::Budget { .. } => {
+            "it is nested too deep, or has more values or aliases, than any job needs".to_owned()
+        }
+        // The place is told already.
+        other => other
+            .to_string()
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .replace(&format!(" at line {}, column {}", at.line, at.column), ""),
+    };
+    Problem::new(at, ProblemKind::Yaml(message))
 }
 
 enum Scope {
@@ -108,7 +122,7 @@ fn split_set(set: &[(String, String)]) -> Vec<Set> {
     };
     set.iter()
         .map(|(key, value)| {
-            let value = Value::scalar(value);
+            let value = Value::setting(value);
             if let Some((name, key)) = scoped(key, "udfs.") {
                 Set { scope: Scope::Udf(name), key, value }
             } else if let Some(key) = key.strip_prefix("dead-letters.") {
@@ -368,9 +382,13 @@ impl Reader {
             }
             "with" => Some(OperationSpec::With { columns: self.calls(name, options)? }),
             "select" => Some(OperationSpec::Select { columns: self.select(name, options)? }),
-            "map" => Some(OperationSpec::Map { call: self.call(name, options, kind)? }),
-            "flat_map" => Some(OperationSpec::FlatMap { call: self.call(name, options, kind)? }),
-            "filter" => Some(OperationSpec::Filter { call: self.call(name, options, kind)? }),
+            "map" => Some(OperationSpec::Map { key: self.key(name, options), call: self.call(name, options, kind)? }),
+            "flat_map" => {
+                Some(OperationSpec::FlatMap { key: self.key(name, options), call: self.call(name, options, kind)? })
+            }
+            "filter" => {
+                Some(OperationSpec::Filter { key: self.key(name, options), call: self.call(name, options, kind)? })
+            }
             "process" => {
                 Some(OperationSpec::Process { key: self.key(name, options), call: self.call(name, options, kind)? })
             }
@@ -382,7 +400,10 @@ impl Reader {
                 let key = self.key(name, options);
                 Some(OperationSpec::Window { call: self.call(name, options, "aggregate")?, key, window })
             }
-            _ => Some(OperationSpec::Union),
+            _ => {
+                options.know(&OPERATIONS);
+                Some(OperationSpec::Union)
+            }
         }
     }
 

@@ -128,12 +128,9 @@ pub(crate) fn build(
         Operation::With { columns } => {
             Some(Box::new(Bundled::new(rows::With::open(columns, schema, &context)?, config)))
         }
-        Operation::Rows { call } => {
-            Some(Box::new(Bundled::new(keyed::Keyed::open(call, &[], input, schema, &context)?, config)))
-        }
-        Operation::Filter { call } => Some(Box::new(Bundled::new(rows::Filter::open(call, &context)?, config))),
-        Operation::Process { call, key } | Operation::Reduce { call, key } => {
-            Some(Box::new(Bundled::new(keyed::Keyed::open(call, key, input, schema, &context)?, config)))
+        Operation::Rows { call, key } | Operation::Filter { call, key } => {
+            let filters = matches!(node.operation, Operation::Filter { .. });
+            Some(Box::new(Bundled::new(keyed::Keyed::open(call, key, filters, input, schema, &context)?, config)))
         }
         Operation::Window { call, key, window } => {
             Some(Box::new(Bundled::new(window::Window::open(call, key, *window, input, schema, &context)?, config)))

@@ -118,12 +118,15 @@ pub enum OperationSpec {
     },
     Map {
         call: Name,
+        key: Vec<Name>,
     },
     FlatMap {
         call: Name,
+        key: Vec<Name>,
     },
     Filter {
         call: Name,
+        key: Vec<Name>,
     },
     Process {
         call: Name,
@@ -257,15 +260,15 @@ impl NodeSpec {
     }
 
     pub fn map(name: &str, from: &str, call: &str) -> NodeSpec {
-        NodeSpec::new(name, &[from], OperationSpec::Map { call: call.into() })
+        NodeSpec::new(name, &[from], OperationSpec::Map { call: call.into(), key: Vec::new() })
     }
 
     pub fn flat_map(name: &str, from: &str, call: &str) -> NodeSpec {
-        NodeSpec::new(name, &[from], OperationSpec::FlatMap { call: call.into() })
+        NodeSpec::new(name, &[from], OperationSpec::FlatMap { call: call.into(), key: Vec::new() })
     }
 
     pub fn filter(name: &str, from: &str, call: &str) -> NodeSpec {
-        NodeSpec::new(name, &[from], OperationSpec::Filter { call: call.into() })
+        NodeSpec::new(name, &[from], OperationSpec::Filter { call: call.into(), key: Vec::new() })
     }
 
     pub fn process(name: &str, from: &str, call: &str) -> NodeSpec {
@@ -300,10 +303,13 @@ impl NodeSpec {
         NodeSpec::new(name, &[from], OperationSpec::Sink { sink: Endpoint::Built(sink) })
     }
 
-    /// The key columns of a process, reduce or window node; without effect on others.
+    /// The key columns of a node with one function; without effect on others.
     #[must_use]
     pub fn key<'a>(mut self, columns: impl IntoIterator<Item = &'a str>) -> NodeSpec {
-        if let OperationSpec::Process { key, .. }
+        if let OperationSpec::Map { key, .. }
+        | OperationSpec::FlatMap { key, .. }
+        | OperationSpec::Filter { key, .. }
+        | OperationSpec::Process { key, .. }
         | OperationSpec::Reduce { key, .. }
         | OperationSpec::Window { key, .. } = &mut self.operation
         {

@@ -117,7 +117,13 @@ fn order(spec: &JobSpec, problems: &mut Vec<Problem>) -> Vec<usize> {
             }
         }
     }
-    let circle: Vec<usize> = (0..spec.nodes.len()).filter(|index| !order.contains(index)).collect();
+    let mut circle: Vec<usize> = (0..spec.nodes.len()).filter(|index| !order.contains(index)).collect();
+    // Nodes behind a circle wait for it too, and are not part of it.
+    while let Some(behind) =
+        circle.iter().position(|node| !circle.iter().any(|&other| inputs(other).any(|input| input == *node)))
+    {
+        circle.remove(behind);
+    }
     if let Some(&first) = circle.first() {
         let nodes = circle.iter().map(|&index| spec.nodes[index].name.text.clone()).collect();
         problems.push(Problem::new(spec.nodes[first].name.at, ProblemKind::Cycle { nodes }));
@@ -201,33 +207,39 @@ impl Validator<'_> {
             }
             OperationSpec::With { columns } => node.with(columns)?,
             OperationSpec::Select { columns } => node.select(columns)?,
-            OperationSpec::Map { call } => {
-                let call = node.call(call, &[], &[Kind::Map, Kind::Scalar], "a map function").map_err(one)?;
+            OperationSpec::Map { call, key } => {
+                let key = node.key(key)?;
+                let call = node.call(call, &key, &[Kind::Map, Kind::Scalar], "a map function").map_err(one)?;
+                node.state_has_key(&call, &key).map_err(one)?;
                 let schema = node.rows_of(&call).map_err(one)?;
-                (Operation::Rows { call }, schema)
+                (Operation::Rows { call, key }, schema)
             }
-            OperationSpec::FlatMap { call } => {
-                let call = node.call(call, &[], &[Kind::Table], "a table (flat map) function").map_err(one)?;
+            OperationSpec::FlatMap { call, key } => {
+                let key = node.key(key)?;
+                let call = node.call(call, &key, &[Kind::Table], "a table (flat map) function").map_err(one)?;
+                node.state_has_key(&call, &key).map_err(one)?;
                 let schema = node.rows_of(&call).map_err(one)?;
-                (Operation::Rows { call }, schema)
+                (Operation::Rows { call, key }, schema)
             }
-            OperationSpec::Filter { call } => {
-                let call = node.call(call, &[], &[Kind::Filter, Kind::Scalar], "a filter").map_err(one)?;
+            OperationSpec::Filter { call, key } => {
+                let key = node.key(key)?;
+                let call = node.call(call, &key, &[Kind::Filter, Kind::Scalar], "a filter").map_err(one)?;
+                node.state_has_key(&call, &key).map_err(one)?;
                 node.is_bool(&call).map_err(one)?;
-                (Operation::Filter { call }, Arc::clone(&input))
+                (Operation::Filter { call, key }, Arc::clone(&input))
             }
             OperationSpec::Process { call, key } => {
                 let key = node.key(key)?;
                 let call = node.call(call, &key, &[Kind::Process], "a process function").map_err(one)?;
                 node.state_has_key(&call, &key).map_err(one)?;
                 let schema = node.rows_of(&call).map_err(one)?;
-                (Operation::Process { call, key }, schema)
+                (Operation::Rows { call, key }, schema)
             }
             OperationSpec::Reduce { call, key } => {
                 let key = node.key(key)?;
                 let call = node.call(call, &key, &[Kind::Reduce], "a reduce function").map_err(one)?;
                 let schema = node.rows_of(&call).map_err(one)?;
-                (Operation::Reduce { call, key }, schema)
+                (Operation::Rows { call, key }, schema)
             }
             OperationSpec::Window { call, key, window } => {
                 let key = node.key(key)?;
@@ -251,7 +263,10 @@ impl Validator<'_> {
             _ => false,
         };
         let keyed = match &spec.operation {
-            OperationSpec::Reduce { key, .. }
+            OperationSpec::Map { key, .. }
+            | OperationSpec::FlatMap { key, .. }
+            | OperationSpec::Filter { key, .. }
+            | OperationSpec::Reduce { key, .. }
             | OperationSpec::Window { key, .. }
             | OperationSpec::Process { key, .. } => !key.is_empty(),
             _ => false,
@@ -279,7 +294,7 @@ impl Validator<'_> {
 
     fn exchange(&self, input: NodeId, operation: &Operation, parallelism: usize) -> Exchange {
         match operation {
-            Operation::Process { key, .. } | Operation::Reduce { key, .. } | Operation::Window { key, .. }
+            Operation::Rows { key, .. } | Operation::Filter { key, .. } | Operation::Window { key, .. }
                 if !key.is_empty() && parallelism > 1 =>
             {
                 Exchange::Hash(key.clone())
@@ -369,11 +384,9 @@ impl Validator<'_> {
 pub(crate) fn calls(operation: &Operation) -> impl Iterator<Item = &BoundCall> {
     let (many, one): (&[(ColumnPlace, BoundCall)], Option<&BoundCall>) = match operation {
         Operation::With { columns } => (columns, None),
-        Operation::Rows { call }
-        | Operation::Filter { call }
-        | Operation::Process { call, .. }
-        | Operation::Reduce { call, .. }
-        | Operation::Window { call, .. } => (&[], Some(call)),
+        Operation::Rows { call, .. } | Operation::Filter { call, .. } | Operation::Window { call, .. } => {
+            (&[], Some(call))
+        }
         _ => (&[], None),
     };
     many.iter().map(|(_, call)| call).chain(one)

@@ -91,6 +91,19 @@ impl Value {
         Value { at: Location::NONE, kind }
     }
 
+    /// As [`scalar`](Self::scalar), and maps too: what a person writes behind `--set key=`.
+    pub fn setting(text: &str) -> Value {
+        match serde_saphyr::from_str_with_options::<Value>(text, yaml_options()) {
+            Ok(Value { kind: ValueKind::Map(entries), .. }) if text.trim_start().starts_with('{') => {
+                let entry = |(name, value): (Name, Value)| {
+                    (Name { at: Location::NONE, ..name }, Value { at: Location::NONE, kind: clear_places(value.kind) })
+                };
+                Value { at: Location::NONE, kind: ValueKind::Map(entries.into_iter().map(entry).collect()) }
+            }
+            _ => Value::scalar(text),
+        }
+    }
+
     /// For messages: what was found.
     pub fn describe(&self) -> String {
         match &self.kind {
@@ -261,6 +274,11 @@ impl Options {
             self.known.push(key.to_owned());
         }
         self.entries.shift_remove(key).map(|(_, value)| value)
+    }
+
+    /// Keys that would have been possible, for the message about an unknown one.
+    pub fn know(&mut self, keys: &[&str]) {
+        self.known.extend(keys.iter().map(|key| (*key).to_owned()));
     }
 
     pub fn string(&mut self, key: &str) -> Result<Option<String>, OptionError> {
@@ -491,5 +509,8 @@ mod tests {
         assert_eq!(Value::scalar("1d").kind, ValueKind::Text("1d".into()));
         assert_eq!(Value::scalar("no").kind, ValueKind::Text("no".into()));
         assert_eq!(Value::scalar("").kind, ValueKind::Text(String::new()));
+        assert_eq!(Value::setting("f.g(x)").kind, ValueKind::Text("f.g(x)".into()));
+        let ValueKind::Map(entries) = Value::setting("{x: 1}").kind else { panic!() };
+        assert_eq!((entries[0].0.text.as_str(), &entries[0].1.kind), ("x", &ValueKind::Integer(1)));
     }
 }

@@ -22,8 +22,8 @@ pub(crate) trait BundleOperator: Send {
     /// Handles a bundle of these rows. After a [`JobError::Fault`] nothing has changed.
     fn bundle(&mut self, rows: Range<usize>) -> Result<(), JobError>;
 
-    /// Fresh instances in the place of those that a fault has cost.
-    fn reopen(&mut self) -> Result<(), JobError>;
+    /// Fresh instances in the place of those that a fault with these of the rows has cost.
+    fn lost(&mut self, rows: Range<usize>, fault: &Fault) -> Result<(), JobError>;
 
     /// The guest fails on this one of the rows.
     fn bad_row(&mut self, row: usize, fault: &Fault) -> Result<(), JobError>;
@@ -128,8 +128,8 @@ impl<T: BundleOperator> Isolate for Parts<'_, T> {
         self.0.bundle(rows)
     }
 
-    fn reopen(&mut self) -> Result<(), JobError> {
-        self.0.reopen()
+    fn lost(&mut self, rows: Range<usize>, fault: &Fault) -> Result<(), JobError> {
+        self.0.lost(rows, fault)
     }
 
     fn bad_row(&mut self, row: usize, fault: &Fault) -> Result<(), JobError> {

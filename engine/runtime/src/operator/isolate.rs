@@ -23,8 +23,8 @@ pub(crate) struct Search {
 pub(crate) trait Isolate {
     /// Calls the guest for a part of the rows; all of its effects are applied, or none.
     fn part(&mut self, rows: Range<usize>) -> Result<(), JobError>;
-    /// A fresh instance in the place of the one that was lost.
-    fn reopen(&mut self) -> Result<(), JobError>;
+    /// A fresh instance in the place of the one that these rows have cost; an error if there is no use in going on.
+    fn lost(&mut self, rows: Range<usize>, fault: &Fault) -> Result<(), JobError>;
     /// The row on which the guest fails meets the UDF's policy.
     fn bad_row(&mut self, row: usize, fault: &Fault) -> Result<(), JobError>;
 }
@@ -40,7 +40,7 @@ impl Search {
             Err(JobError::Fault { node, fault, .. }) if is_the_guests(fault.kind) => (node, fault),
             Err(other) => return Err(other),
         };
-        operator.reopen()?;
+        operator.lost(rows.clone(), &fault)?;
         if rows.len() > 1 {
             let half = rows.start + rows.len() / 2;
             self.run(rows.start..half, operator)?;
@@ -98,7 +98,7 @@ mod tests {
             Ok(())
         }
 
-        fn reopen(&mut self) -> Result<(), JobError> {
+        fn lost(&mut self, _: Range<usize>, _: &Fault) -> Result<(), JobError> {
             assert!(std::mem::take(&mut self.lost));
             Ok(())
         }
@@ -149,7 +149,7 @@ mod tests {
             fn part(&mut self, _: Range<usize>) -> Result<(), JobError> {
                 Err(JobError::Fault { node: "n".into(), fault: fault(FaultKind::Host), position: None })
             }
-            fn reopen(&mut self) -> Result<(), JobError> {
+            fn lost(&mut self, _: Range<usize>, _: &Fault) -> Result<(), JobError> {
                 panic!("nothing was lost")
             }
             fn bad_row(&mut self, _: usize, _: &Fault) -> Result<(), JobError> {

@@ -1,9 +1,9 @@
-//! map, flat map, process and reduce: rows out in the place of rows in, by functions that may have state per key.
+//! map, flat map, filter, process and reduce: rows out in the place of rows in, by functions that may have state per key.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
@@ -30,6 +30,8 @@ pub(crate) struct Keyed {
     columns: Vec<StateColumn>,
     /// Does the function see keys? One without `key` does not, and has no state.
     keyed: bool,
+    /// Are rows out those rows in for which the function gives true?
+    filters: bool,
     rows: Batch,
     arguments: Vec<ArrayRef>,
     /// Of each of `rows`.
@@ -42,6 +44,7 @@ impl Keyed {
     pub(crate) fn open(
         call: &BoundCall,
         key: &[usize],
+        filters: bool,
         input: &Schema,
         schema: SchemaRef,
         context: &Context,
@@ -57,6 +60,7 @@ impl Keyed {
             table: KeyTable::default(),
             columns: in_columns.map(|state| StateColumn::new(&state.data_type)).collect(),
             keyed: !key.is_empty() || !states.is_empty(),
+            filters,
             rows: Batch::empty(),
             arguments: Vec::new(),
             keys: EncodedKeys::default(),
@@ -142,6 +146,7 @@ fn take_rows(
     pieces: &mut Pieces,
     rows: &Batch,
     call: &BoundCall,
+    filters: bool,
     schema: &SchemaRef,
 ) -> Result<Option<Batch>, ArrowError> {
     let count = pieces.rows();
@@ -151,6 +156,12 @@ fn take_rows(
     let result = &call.loaded.result.data_type;
     let Taken { mut columns, sources, row_kinds } = pieces.take(std::iter::once(result))?;
     let column = columns.pop().expect("one column was asked for");
+    if filters {
+        let keep = column.as_boolean();
+        // Null is not true.
+        let bits = keep.nulls().map_or_else(|| keep.values().clone(), |nulls| keep.values() & nulls.inner());
+        return sources.of(rows)?.filter(&BooleanArray::new(bits, None)).map(Some);
+    }
     let columns = columns_of(&column, matches!(result, DataType::Struct(_)));
     let columns = record_batch(Arc::clone(schema), columns, count)?;
     let batch = match sources {
@@ -192,8 +203,8 @@ impl BundleOperator for Keyed {
         pushed.map_err(|error| JobError::Arrow { node: self.node.clone(), error })
     }
 
-    fn reopen(&mut self) -> Result<(), JobError> {
-        self.udf.reopen()
+    fn lost(&mut self, rows: Range<usize>, fault: &Fault) -> Result<(), JobError> {
+        self.udf.lost(self.rows.positions().get(rows.start), rows.len(), fault)
     }
 
     fn bad_row(&mut self, row: usize, fault: &Fault) -> Result<(), JobError> {
@@ -205,7 +216,7 @@ impl BundleOperator for Keyed {
     }
 
     fn take(&mut self, out: &mut Vec<Batch>) -> Result<(), JobError> {
-        let taken = take_rows(&mut self.pieces, &self.rows, self.udf.call(), &self.schema);
+        let taken = take_rows(&mut self.pieces, &self.rows, self.udf.call(), self.filters, &self.schema);
         out.extend(taken.map_err(|error| JobError::Arrow { node: self.node.clone(), error })?);
         Ok(())
     }

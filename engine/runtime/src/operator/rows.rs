@@ -1,10 +1,10 @@
-//! Operators without state: added columns, selection, filter.
+//! Operators without state: added columns, selection.
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, BooleanBufferBuilder, new_empty_array};
+use arrow::array::{ArrayRef, new_empty_array};
 use arrow::compute::filter;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
@@ -43,6 +43,16 @@ impl With {
 
     fn arrow(&self, error: ArrowError) -> JobError {
         JobError::Arrow { node: self.node.clone(), error }
+    }
+
+    /// The function that `fault` comes from. Others keep their instances.
+    fn failed(&mut self, fault: &Fault) -> &mut UdfCaller {
+        let failed =
+            |udf: &UdfCaller| *udf.call().udf.name == *fault.udf && udf.call().binding.function == fault.function;
+        // One function may stand in several columns: only the instance that was lost is poisoned.
+        let index = self.columns.iter().position(|(_, udf)| failed(udf) && udf.is_lost());
+        let index = index.or_else(|| self.columns.iter().position(|(_, udf)| failed(udf)));
+        &mut self.columns[index.expect("a fault bears the names of the call that it was in")].1
     }
 
     /// A bundle in which a row raised at `raised` functions: rows are not shown to the functions behind the one that they raised in.
@@ -117,16 +127,14 @@ impl BundleOperator for With {
         Ok(())
     }
 
-    fn reopen(&mut self) -> Result<(), JobError> {
-        self.columns.iter_mut().try_for_each(|(_, udf)| udf.reopen())
+    fn lost(&mut self, rows: Range<usize>, fault: &Fault) -> Result<(), JobError> {
+        let position = self.rows.positions().get(rows.start);
+        self.failed(fault).lost(position, rows.len(), fault)
     }
 
     fn bad_row(&mut self, row: usize, fault: &Fault) -> Result<(), JobError> {
-        let failed =
-            |udf: &UdfCaller| *udf.call().udf.name == *fault.udf && udf.call().binding.function == fault.function;
-        let udf = self.columns.iter_mut().map(|(_, udf)| udf).find(|udf| failed(udf));
-        let udf = udf.expect("a fault bears the names of the call that it was in");
-        udf.bad_row(&self.rows, row, fault)
+        let rows = self.rows.clone();
+        self.failed(fault).bad_row(&rows, row, fault)
     }
 
     fn ready(&self) -> usize {
@@ -156,88 +164,6 @@ impl BundleOperator for With {
 
     fn watermark(&mut self, watermark: i64, _: &mut Vec<Batch>) -> Result<(), JobError> {
         self.columns.iter_mut().for_each(|(_, udf)| udf.set_watermark(watermark));
-        Ok(())
-    }
-}
-
-/// Keeps the rows for which the function gives true.
-pub(crate) struct Filter {
-    udf: UdfCaller,
-    node: String,
-    rows: Batch,
-    arguments: Vec<ArrayRef>,
-    /// Rows before these have been taken.
-    taken: usize,
-    keep: BooleanBufferBuilder,
-}
-
-impl Filter {
-    pub(crate) fn open(call: &BoundCall, context: &Context) -> Result<Filter, JobError> {
-        let (udf, node) = (UdfCaller::open(call, context)?, context.place.node.clone());
-        let keep = BooleanBufferBuilder::new(0);
-        Ok(Filter { udf, node, rows: Batch::empty(), arguments: Vec::new(), taken: 0, keep })
-    }
-}
-
-impl BundleOperator for Filter {
-    fn node(&self) -> &str {
-        &self.node
-    }
-
-    fn begin(&mut self, rows: Batch) -> Result<usize, JobError> {
-        self.arguments = self.udf.arguments(&rows)?;
-        self.rows = rows;
-        self.taken = 0;
-        Ok(self.rows.num_rows())
-    }
-
-    fn bundle(&mut self, part: Range<usize>) -> Result<(), JobError> {
-        let keyed = KeyedInput::default();
-        let effects = self.udf.rows(Operation::Process, &self.rows, &self.arguments, part.clone(), &keyed)?;
-        self.udf.row_errors(&self.rows, part.start, &effects.errors)?;
-        let column =
-            whole_column(&effects.outputs).map_err(|error| JobError::Arrow { node: self.node.clone(), error })?;
-        let Some(column) = column else {
-            self.keep.append_n(part.len(), false);
-            return Ok(());
-        };
-        let keep = column.as_boolean();
-        // Null is not true, and neither is what a row that raised left in its place.
-        let mut bits = keep.values().clone();
-        if let Some(nulls) = keep.nulls() {
-            bits = &bits & nulls.inner();
-        }
-        if !effects.errors.is_empty() {
-            bits = &bits & kept(part.len(), &effects.errors).values();
-        }
-        self.keep.append_buffer(&bits);
-        Ok(())
-    }
-
-    fn reopen(&mut self) -> Result<(), JobError> {
-        self.udf.reopen()
-    }
-
-    fn bad_row(&mut self, row: usize, fault: &Fault) -> Result<(), JobError> {
-        self.keep.append(false);
-        self.udf.bad_row(&self.rows, row, fault)
-    }
-
-    fn ready(&self) -> usize {
-        self.keep.len()
-    }
-
-    fn take(&mut self, out: &mut Vec<Batch>) -> Result<(), JobError> {
-        let keep = self.keep.finish();
-        let rows = self.rows.slice(self.taken, keep.len());
-        self.taken += keep.len();
-        let kept = rows.filter(&BooleanArray::new(keep, None));
-        out.push(kept.map_err(|error| JobError::Arrow { node: self.node.clone(), error })?);
-        Ok(())
-    }
-
-    fn watermark(&mut self, watermark: i64, _: &mut Vec<Batch>) -> Result<(), JobError> {
-        self.udf.set_watermark(watermark);
         Ok(())
     }
 }

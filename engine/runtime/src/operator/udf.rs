@@ -7,7 +7,7 @@ use arrow::array::{Array, ArrayRef, StructArray, UInt32Array};
 use arrow::compute::{CastOptions, cast_with_options, take};
 use arrow::datatypes::Fields;
 use arrow::error::ArrowError;
-use wasmill_host::{Bundle, Effects, Fault, LogLevel, Operation, RowError, UdfHost, UdfInstance};
+use wasmill_host::{Bundle, Effects, Fault, FaultKind, LogLevel, Operation, RowError, UdfHost, UdfInstance};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::batch::Batch;
@@ -73,7 +73,12 @@ pub(crate) struct UdfCaller {
     seed: u64,
     bundles: u64,
     watermark: i64,
+    /// Skipped rows that were told of.
+    skipped: u32,
 }
+
+/// So many rows that a subtask skips are told of, each by its error.
+const SKIPPED_TOLD_MAX: u32 = 3;
 
 /// What a call gets beside the rows.
 #[derive(Default)]
@@ -106,6 +111,7 @@ impl UdfCaller {
             seed: xxh3_64_with_seed(place.as_bytes(), context.shared.config.seed),
             bundles: 0,
             watermark: crate::batch::WATERMARK_MIN,
+            skipped: 0,
         })
     }
 
@@ -195,11 +201,41 @@ impl UdfCaller {
         })
     }
 
-    /// A fresh instance in the place of one that a fault has cost. What the engine keeps for the UDF stays.
-    pub(crate) fn reopen(&mut self) -> Result<(), JobError> {
-        if !self.instance.is_poisoned() {
-            return Ok(());
+    pub(crate) fn is_lost(&self) -> bool {
+        self.instance.is_poisoned()
+    }
+
+    /// `rows` rows, the first of them at `position`, have cost the instance: a fresh one takes its place. What the engine keeps for
+    /// the UDF stays.
+    pub(crate) fn lost(&mut self, position: Option<u64>, rows: usize, fault: &Fault) -> Result<(), JobError> {
+        if self.shared.stopping() {
+            return Err(JobError::Stopped);
         }
+        let place = position.and_then(|position| self.shared.place_of(position)).map(|place| place.to_string());
+        // The row would be found at the price of ten deadlines, only to be named: too long to wait for the end of a job.
+        if fault.kind == FaultKind::Deadline && self.call.udf.on_error == OnError::Fail {
+            let fault = Box::new(fault.clone());
+            return Err(JobError::Fault { node: self.place.node.clone(), fault, position: place });
+        }
+        if rows > 1 {
+            let at = place.map_or(String::new(), |place| format!(", from {place} on,"));
+            self.warn(&format!("{fault}; its {rows} rows{at} are tried in parts to find the bad one"));
+        }
+        self.reopen()
+    }
+
+    fn warn(&self, message: &str) {
+        self.shared.log(&LogRecord {
+            job: &self.place.job,
+            node: &self.place.node,
+            subtask: self.place.subtask,
+            udf: &self.call.udf.name,
+            level: LogLevel::Warn,
+            message,
+        });
+    }
+
+    fn reopen(&mut self) -> Result<(), JobError> {
         let old = self.instance.host_mut();
         let host = OperatorHost {
             place: old.place.clone(),
@@ -262,7 +298,16 @@ impl UdfCaller {
         self.metrics.row_errors.add(1);
         let place = position.and_then(|position| self.shared.place_of(position));
         match self.call.udf.on_error {
-            OnError::Skip => Ok(()),
+            OnError::Skip => {
+                if self.skipped < SKIPPED_TOLD_MAX {
+                    self.skipped += 1;
+                    let at = place.map_or(String::new(), |place| format!(" ({place})"));
+                    let last = if self.skipped == SKIPPED_TOLD_MAX { "; more are only counted" } else { "" };
+                    let (function, RowError { kind, message, .. }) = (&self.call.binding.function, error);
+                    self.warn(&format!("{function} raised {kind}: {message}{at}: row skipped{last}"));
+                }
+                Ok(())
+            }
             OnError::Fail => Err(JobError::Row(Box::new(RowFailure {
                 node: self.place.node.clone(),
                 udf: self.call.udf.name.clone(),

@@ -278,8 +278,8 @@ impl Isolate for Due<'_> {
         self.window.results(&self.due[due], self.out)
     }
 
-    fn reopen(&mut self) -> Result<(), JobError> {
-        self.window.udf.reopen()
+    fn lost(&mut self, due: Range<usize>, fault: &Fault) -> Result<(), JobError> {
+        self.window.udf.lost(None, due.len(), fault)
     }
 
     fn bad_row(&mut self, index: usize, fault: &Fault) -> Result<(), JobError> {
@@ -307,8 +307,8 @@ impl BundleOperator for Window {
         self.accumulate(part)
     }
 
-    fn reopen(&mut self) -> Result<(), JobError> {
-        self.udf.reopen()
+    fn lost(&mut self, rows: Range<usize>, fault: &Fault) -> Result<(), JobError> {
+        self.udf.lost(self.rows.positions().get(rows.start), rows.len(), fault)
     }
 
     fn bad_row(&mut self, row: usize, fault: &Fault) -> Result<(), JobError> {

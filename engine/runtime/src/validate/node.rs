@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use wasmill_host::data_type;
 use wasmill_host::{Binding, Kind, LogLevel, UdfHost};
 
@@ -150,6 +150,11 @@ impl NodeContext<'_> {
                 }
                 Err(problem) => problems.push(problem),
             }
+        }
+        if columns.is_empty() {
+            problems.push(
+                self.message(Location::NONE, "select: is empty; columns, or new_name: column, are wanted".into()),
+            );
         }
         let schema = Arc::new(Schema::new(fields));
         problems.extend(self.distinct(&schema).err());
@@ -381,8 +386,11 @@ impl NodeContext<'_> {
             let (ours, theirs) = (first.schema.fields(), nodes[input].schema.fields());
             if ours.len() != theirs.len() || !ours.iter().zip(theirs).all(same) {
                 let message = format!(
-                    "\"{}\" and \"{}\" have different columns: make them equal with a `select` before",
-                    first.name, nodes[input].name
+                    "\"{}\" has the columns {}, and \"{}\" has {}: make them equal with a `select` before",
+                    first.name,
+                    columns_text(ours),
+                    nodes[input].name,
+                    columns_text(theirs)
                 );
                 return Err(self.message(Location::NONE, message));
             }
@@ -401,6 +409,11 @@ impl NodeContext<'_> {
         sink.accept(self.input).map_err(|error| connector_problem(self.name, error))?;
         Ok(Operation::Sink { sink })
     }
+}
+
+fn columns_text(fields: &Fields) -> String {
+    let column = |field: &Arc<Field>| format!("{}: {}", field.name(), text(field.data_type(), field.is_nullable()));
+    fields.iter().map(column).collect::<Vec<_>>().join(", ")
 }
 
 /// The type in the node's `result`, if it has one and has a function for it.
