@@ -587,7 +587,7 @@ pipeline:
         );
         assert_eq!(
             problems(&format!("{head}  - a: {{ from: b, map: f.g, kay: [c] }}\n")),
-            ["3:29 node \"a\": kay: unknown key; there are parallelism, from, state, map"]
+            ["3:29 node \"a\": kay: unknown key; did you mean \"key\"?"]
         );
         assert_eq!(
             problems("name: x\npipeline: 5\n"),
