@@ -10,6 +10,8 @@ _NATIVE = frozenset(
     "regex rapidfuzz msgpack xgboost lightgbm matplotlib cffi greenlet zmq uvloop".split()
 )
 
+_NOT_HERE = "the SDK has functions, types and state only; sources, sinks, watermarks and windows are said in the job file"
+
 
 def _ours(filename):
     return any(part in filename for part in _OURS)
@@ -42,7 +44,9 @@ def message_of(error, paths):
     if isinstance(error, SyntaxError):
         text = error.msg or text
     if isinstance(error, ModuleNotFoundError):
-        text += ": " + _hint(error.name or "")
+        text += ": " + _hint(error.name or "", paths)
+    elif isinstance(error, ImportError) and (error.name or "").split(".")[0] == "wasmill" and text.startswith("cannot import name"):
+        text = text.split(" (")[0] + f": {_NOT_HERE}"
     return f"{where}{kind}: {text}" if text else f"{where}{kind}"
 
 
@@ -58,12 +62,21 @@ def _place(error, paths):
     return found
 
 
-def _hint(name):
+def _hint(name, paths):
     top = name.split(".")[0].lstrip("_")
+    if top in ("pyflink", "apache_flink"):
+        return "write wasmill in place of pyflink: names of functions, types and state are the same"
+    if top == "wasmill":
+        return _NOT_HERE
     if top in _NATIVE:
         return f"{top} is native code, which the sandbox cannot load: use a package in pure Python, or write this UDF in Rust"
     if top in sys.stdlib_module_names:
         return f"the sandbox has no {top}: no network, threads or native libraries beyond the ones built in"
+    if "__init__.py" in paths:
+        return (
+            "a folder among the UDF's `packages` is itself a package, since __init__.py lies in it: name the folder that contains it, "
+            "under which its modules are found"
+        )
     return (
         "it does not travel with the UDF: name it among the UDF's `packages` in the job file, which takes a folder, module.py, archive.zip or "
         "requirements.txt (pure Python only)"

@@ -210,6 +210,16 @@ def test_importing_what_comes_later_says_so(module):
     assert not hasattr(sys.modules[module], "nope")
 
 
+@pytest.mark.parametrize("module, name, why", [
+    ("wasmill.common", "WatermarkStrategy", "sources, sinks, watermarks, windows and settings are said in the job file"),
+    ("wasmill.table", "EnvironmentSettings", "said in the job file"), ("wasmill.datastream", "StreamExecutionEnvironment", "said in the job file"),
+    ("wasmill.datastream.functions", "CoProcessFunction", "Wasmill has no such function yet"), ("wasmill.common.typeinfo", "Duration", "the job file"),
+])
+def test_importing_what_is_not_for_functions_says_so(module, name, why):
+    with pytest.raises(ImportError, match=f"{module}.{name}: .*{why}"):
+        exec(f"from {module} import {name}")
+
+
 def test_a_job_gives_the_arguments_that_have_defaults_too():
     found = functions_of(module_of("def f(a: int, b: int = 3) -> int:\n    return a + b\n"))
     with pytest.raises(binding.BindingError, match=r"f takes 2 arguments \(a, b\), the job gives 1; b has a default, but a job gives every argument"):

@@ -64,6 +64,10 @@ def test_describe(wasm):
             "from wasmill.datastream.state import MapStateDescriptor\n",
             "program.py:1: ImportError: wasmill.datastream.state.MapStateDescriptor: map state comes with a later version of Wasmill",
         ),
+        ("from pyflink.common import Row\n", "program.py:1: ModuleNotFoundError: No module named 'pyflink': write wasmill in place of pyflink"),
+        ("from wasmill.common import WatermarkStrategy\n", "program.py:1: ImportError: wasmill.common.WatermarkStrategy: Wasmill has it not in Python: sources, sinks"),
+        ("from wasmill.table import Nope\n", "program.py:1: ImportError: cannot import name 'Nope' from 'wasmill.table': the SDK has functions, types and state only"),
+        ("import wasmill.datastream.window\n", "program.py:1: ModuleNotFoundError: No module named 'wasmill.datastream.window': the SDK has functions"),
         ("import ssl\n", "program.py:1: ModuleNotFoundError: No module named 'ssl': the sandbox has no ssl"),
         ("raise SystemExit(4)\n", "program.py:1: SystemExit: 4"),
         ("def f():\n    f()\nf()\n", "program.py:2: RecursionError"),
@@ -412,6 +416,11 @@ def test_modules_packages_and_data(wasm):
     assert 'File "udfs/pack/other.py", line 3, in fail\n    raise ValueError(\'inside\')' in got["errors"][0]["traceback"]
     with pytest.raises(wasm.Problem, match=r"udfs/bad.py:2: ZeroDivisionError"):
         guest(wasm, "import bad\n", "udfs/program.py", {"udfs/bad.py": "\n1/0\n"})
+
+
+def test_a_folder_that_is_itself_the_package(wasm):
+    with pytest.raises(wasm.Problem, match="No module named 'mypkg': a folder among the UDF's `packages` is itself a package.*name the folder that contains it"):
+        guest(wasm, "import mypkg\n", files={"__init__.py": "", "inner.py": ""})
 
 
 def test_what_packages_ask_about_themselves(wasm):
