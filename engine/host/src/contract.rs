@@ -12,10 +12,20 @@ use crate::declare::{
     StateDeclaration,
 };
 use crate::error::HostError;
+use crate::guard::cut;
 
 pub(crate) const CONTROL: &str = "wasmill:udf/control";
 pub(crate) const BUNDLE: &str = "wasmill:udf/bundle";
 pub(crate) const PACKAGE: &str = "wasmill:udf/";
+
+/// Most functions that a UDF may describe.
+const FUNCTIONS_MAX: usize = 10_000;
+/// Most arguments and states of all functions together.
+const PARTS_MAX: usize = 100_000;
+/// Most states of a function: the host keeps an index of keys for each that is reached by call.
+const STATES_MAX: usize = 1000;
+/// Longest name of a function, argument or state, in bytes.
+const NAME_BYTES_MAX: usize = 1000;
 
 #[derive(ComponentType, Lift, Debug)]
 #[component(record)]
@@ -214,7 +224,15 @@ fn binding_record(udf: &str, binding: &Binding) -> Result<BindingRecord, HostErr
 pub(crate) fn declarations(records: Vec<FunctionRecord>) -> Result<Vec<FunctionDeclaration>, String> {
     let mut names = HashSet::new();
     let mut functions = Vec::with_capacity(records.len());
+    let parts: usize = records.iter().map(|record| record.arguments.len() + record.states.len()).sum();
+    if records.len() > FUNCTIONS_MAX || parts > PARTS_MAX {
+        return Err(format!(
+            "{} functions with {parts} arguments and states, limits {FUNCTIONS_MAX} and {PARTS_MAX}",
+            records.len()
+        ));
+    }
     for record in records {
+        check_name("function", &record.name)?;
         if record.name.is_empty() || !names.insert(record.name.clone()) {
             return Err(format!("a second function of the name {:?}, or one without a name", record.name));
         }
@@ -224,11 +242,23 @@ pub(crate) fn declarations(records: Vec<FunctionRecord>) -> Result<Vec<FunctionD
     Ok(functions)
 }
 
+/// Names stand in messages, logs and metrics: they may not move the cursor of who reads them, or fill the screen.
+fn check_name(what: &str, name: &str) -> Result<(), String> {
+    if name.len() > NAME_BYTES_MAX {
+        return Err(format!("the name of a {what} has {} bytes, limit {NAME_BYTES_MAX}", name.len()));
+    }
+    if name.contains(char::is_control) {
+        return Err(format!("the name {name:?} of a {what} has control characters"));
+    }
+    Ok(())
+}
+
 fn declaration(record: FunctionRecord) -> Result<FunctionDeclaration, String> {
     let kind = Kind::from(record.kind);
     let mut names = HashSet::new();
     let mut arguments = Vec::with_capacity(record.arguments.len());
     for argument in record.arguments {
+        check_name("argument", &argument.name)?;
         if !names.insert(argument.name.clone()) {
             return Err(format!("a second argument of the name {:?}", argument.name));
         }
@@ -249,7 +279,7 @@ fn declaration(record: FunctionRecord) -> Result<FunctionDeclaration, String> {
         result,
         states: states(kind, record.states, false)?,
         deterministic: record.deterministic,
-        documentation: record.documentation,
+        documentation: cut(record.documentation),
     })
 }
 
@@ -277,8 +307,12 @@ fn result_type(kind: Kind, text: &str) -> Result<FieldType, String> {
 /// `opened`: its types are known now. Before, a function that takes what it is given may not know its state.
 fn states(kind: Kind, records: Vec<StateRecord>, opened: bool) -> Result<Vec<StateDeclaration>, String> {
     let mut names = HashSet::new();
+    if records.len() > STATES_MAX {
+        return Err(format!("{} states, limit {STATES_MAX}: keep them in one of a struct or map type", records.len()));
+    }
     let mut states = Vec::with_capacity(records.len());
     for record in records {
+        check_name("state", &record.name)?;
         let parsed = parse(&record.data_type).map_err(|error| format!("state {:?}: {error}", record.name))?;
         if parsed.nullable {
             return Err(format!("state {:?}: type {parsed} is nullable at the top: drop the '?'", record.name));

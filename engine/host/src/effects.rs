@@ -8,6 +8,7 @@ use crate::bundle::{Bundle, Effects, Operation, Output, RowError, StateWrites};
 use crate::column::check_utf8;
 use crate::declare::Kind;
 use crate::frame::{FrameReader, HEADER_BYTES, Lie, MAGIC_EFFECTS, ROWS_MAX, lie};
+use crate::guard::cut_text;
 use crate::plan::{BindingPlan, RESERVED_SLOTS, TIMER_SLOTS, first_not_below};
 
 /// Whether there is more to fetch.
@@ -251,7 +252,8 @@ fn read_texts(frame: &mut FrameReader, count: usize) -> Result<Vec<String>, Lie>
         lie!("offsets do not go from 0 to {} without descending", data.len());
     }
     check_utf8(&offsets, &data)?;
-    let text = |pair: &[i32]| String::from_utf8_lossy(&data[pair[0] as usize..pair[1] as usize]).into_owned();
+    // A megabyte of message in each row of a bundle would fill the log and the dead letters.
+    let text = |pair: &[i32]| cut_text(&String::from_utf8_lossy(&data[pair[0] as usize..pair[1] as usize]));
     Ok(offsets.windows(2).map(text).collect())
 }
 

@@ -52,7 +52,7 @@ const BACKTRACE_FRAMES_MAX: usize = 32;
 /// How often the innermost function stands in the kept part of a backtrace when its recursion has used up a stack.
 const RECURSION_FRAMES_MIN: usize = 10;
 /// Longest message of a guest's that is kept, in bytes.
-const MESSAGE_BYTES_MAX: usize = 16 << 10;
+pub(crate) const MESSAGE_BYTES_MAX: usize = 16 << 10;
 
 impl Guard {
     pub(crate) fn new(engine: &Engine, udf: Arc<str>) -> Self {
@@ -113,7 +113,7 @@ impl Guard {
         } else if let Some(trap) = error.downcast_ref::<Trap>() {
             (FaultKind::Trap, format!("trapped: {}", trap_text(*trap)))
         } else {
-            (FaultKind::Lie, broke_contract(format_args!("{error:#}")))
+            (FaultKind::Lie, broke_contract(format_args!("{}", cause_text(&error))))
         };
         self.make(kind, entered, message, location, backtrace)
     }
@@ -153,6 +153,7 @@ impl Guard {
     fn of_host_trap(&self, context: &Context, entered: Entered<'_>, trap: &HostTrap) -> (FaultKind, String) {
         let message = match trap.kind {
             FaultKind::OutputLimit => self.of_output(context, entered),
+            FaultKind::Deadline => self.of_deadline(context, entered),
             FaultKind::CallLimit => {
                 let limit = context.limits.host_calls_per_bundle_max;
                 format!(
@@ -240,8 +241,16 @@ fn overflowed_stack(error: &wasmtime::Error) -> bool {
     }
 }
 
+/// What an error says, without the backtrace that wasmtime puts before it: a fault has a place for that.
+fn cause_text(error: &wasmtime::Error) -> String {
+    let said: Vec<String> = error.chain().map(ToString::to_string).collect();
+    let is_cause = |text: &&String| !text.starts_with("error while executing at wasm backtrace");
+    said.iter().filter(is_cause).map(String::as_str).collect::<Vec<_>>().join(": ")
+}
+
 fn broke_contract(how: std::fmt::Arguments<'_>) -> String {
-    format!("broke the contract: {how}: rebuild it with the SDK of this engine")
+    // It can name a column, and the guest has chosen that name.
+    format!("broke the contract: {}: rebuild it with the SDK of this engine", cut(how.to_string()))
 }
 
 fn rows_text(entered: Entered<'_>) -> String {
@@ -287,13 +296,18 @@ fn backtrace_text(backtrace: &WasmBacktrace) -> String {
     cut(text)
 }
 
-fn cut(mut text: String) -> String {
-    if text.len() > MESSAGE_BYTES_MAX {
-        let end = (0..=MESSAGE_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        text.truncate(end);
-        text.push('…');
+/// A text of the guest's, no longer than a person reads and a dead letter should carry.
+pub(crate) fn cut(text: String) -> String {
+    if text.len() > MESSAGE_BYTES_MAX { cut_text(&text) } else { text }
+}
+
+/// As [`cut`], without a copy of what is dropped.
+pub(crate) fn cut_text(text: &str) -> String {
+    if text.len() <= MESSAGE_BYTES_MAX {
+        return text.to_string();
     }
-    text
+    let end = (0..=MESSAGE_BYTES_MAX).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    format!("{}…", &text[..end])
 }
 
 /// `96 MiB`, `1.5 KiB`, `17 B`.

@@ -1,5 +1,7 @@
 //! What a guest may call: the contract's `host` and `state`, and an empty machine's WASI.
 
+use std::time::Instant;
+
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, Linker};
 
@@ -11,6 +13,8 @@ use crate::instance::LogLevel;
 
 /// In `get-many` and `put-many`: there is no value.
 const ABSENT: u32 = 1 << 31;
+/// Keys of one call between two looks at the time.
+const KEYS_UNCHECKED_MAX: usize = 1 << 16;
 
 #[derive(ComponentType, Lift, Clone, Copy)]
 #[component(enum)]
@@ -110,6 +114,14 @@ impl Context {
         }
     }
 
+    /// A guest of 4 GiB can name a billion keys in one call, in which no tick of the engine's would be noticed.
+    fn check_time(&self, begun: Instant, keys: usize) -> Result<(), HostTrap> {
+        if keys == 0 || !keys.is_multiple_of(KEYS_UNCHECKED_MAX) || begun.elapsed() <= self.limits.call_time_max {
+            return Ok(());
+        }
+        Err(HostTrap { kind: FaultKind::Deadline, message: String::new() })
+    }
+
     fn check_key(&self, key: u32) -> Result<(), HostTrap> {
         if (key as usize) < self.keys {
             Ok(())
@@ -153,7 +165,9 @@ impl Context {
     fn get_many(&mut self, state: u32, keys: &[u32]) -> Result<(Vec<u32>, Vec<u8>), HostTrap> {
         let mut ends = Vec::with_capacity(keys.len());
         let mut values = Vec::new();
-        for key in keys {
+        let begun = Instant::now();
+        for (at, key) in keys.iter().enumerate() {
+            self.check_time(begun, at)?;
             let mut absent = ABSENT;
             self.with_state(state, *key, |bytes| {
                 if let Some(bytes) = bytes {
@@ -176,7 +190,9 @@ impl Context {
             return Err(HostTrap::lie(format!("it put {} values for {} keys", ends.len(), keys.len())));
         }
         let mut start = 0;
-        for (key, end) in keys.iter().zip(ends) {
+        let begun = Instant::now();
+        for (at, (key, end)) in keys.iter().zip(ends).enumerate() {
+            self.check_time(begun, at)?;
             let (end, absent) = ((end & !ABSENT) as usize, end & ABSENT != 0);
             let Some(bytes) = values.get(start..end).filter(|bytes| !absent || bytes.is_empty()) else {
                 return Err(HostTrap::lie(format!("it put values whose ends are wrong at {end} of {}", values.len())));

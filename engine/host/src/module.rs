@@ -14,7 +14,7 @@ use crate::contract::{self, BUNDLE, CONTROL, FunctionRecord, LoadedRecord, Probl
 use crate::declare::{FunctionDeclaration, Kind, Setup, SourceFile};
 use crate::engine::{Engine, Inner};
 use crate::error::HostError;
-use crate::guard::{During, Guard};
+use crate::guard::{During, Guard, cut};
 use crate::instance::{LogLevel, UdfHost, UdfInstance};
 use crate::limits::{Capabilities, Limits};
 use crate::plan::BindingPlan;
@@ -223,7 +223,7 @@ impl UdfModule {
                 HostError::UnknownFunction {
                     udf: self.name.to_string(),
                     function: function.clone(),
-                    has: if has.is_empty() { "none".to_string() } else { has.join(", ") },
+                    has: if has.is_empty() { "none".to_string() } else { cut(has.join(", ")) },
                 }
             })
         };
@@ -257,13 +257,13 @@ impl UdfModule {
             udf: self.name.to_string(),
             functions: Vec::new(),
             during: during.as_str(),
-            message: problem.message,
-            traceback: problem.traceback,
+            message: cut(problem.message),
+            traceback: cut(problem.traceback),
         }
     }
 
     fn lie(&self, during: During, problem: String) -> HostError {
-        HostError::Declaration { udf: self.name.to_string(), during: during.as_str(), problem }
+        HostError::Declaration { udf: self.name.to_string(), during: during.as_str(), problem: cut(problem) }
     }
 }
 

@@ -8,7 +8,7 @@ pub(crate) struct Overlay {
     /// By state, by key: index into `entries`, plus one; 0 = not written. Sized when a state is first written in a bundle.
     index: Vec<Vec<u32>>,
     entries: Vec<StateCall>,
-    /// Bytes of all values.
+    /// Bytes of all values, and of what it took to keep them.
     pub(crate) bytes: usize,
 }
 
@@ -29,6 +29,8 @@ impl Overlay {
         }
         let index = &mut self.index[state];
         if index.len() < keys {
+            // It counts as output: a guest with many states could otherwise take 4 bytes per state and key for nothing.
+            self.bytes += size_of::<u32>() * (keys - index.len());
             index.resize(keys, 0);
         }
         let added = value.map_or(0, <[u8]>::len);

@@ -35,6 +35,11 @@ pub struct GuestText {
     pub resume: String,
     /// Body of `describe() -> pointer`.
     pub describe: Option<String>,
+    /// Body of `load-functions(…) -> pointer`.
+    pub load: Option<String>,
+    /// What `cabi_realloc` does first, and what comes after an answer of `run-frame` has been read.
+    pub realloc: String,
+    pub post: String,
     /// Body of the start function.
     pub start: String,
     /// Further functions.
@@ -62,6 +67,9 @@ impl Default for GuestText {
             run: PARROT.to_string(),
             resume: PARROT.to_string(),
             describe: None,
+            load: None,
+            realloc: String::new(),
+            post: String::new(),
             start: String::new(),
             functions: String::new(),
             imports: String::new(),
@@ -71,9 +79,9 @@ impl Default for GuestText {
     }
 }
 
-/// Where the answers lie; the heap begins behind them.
+/// Where the answers lie; the heap begins behind them, or here.
 const DATA: u32 = 1024;
-const HEAP: u32 = 65536;
+const HEAP_MIN: u32 = 65536;
 
 struct Data {
     bytes: Vec<u8>,
@@ -136,7 +144,10 @@ impl GuestText {
         for byte in data {
             write!(escaped, "\\{byte:02x}").unwrap();
         }
-        let Self { run, resume, start, functions, imports, pages, .. } = self;
+        let heap = HEAP_MIN.max((DATA + data.len() as u32).next_multiple_of(HEAP_MIN));
+        let pages = self.pages + (heap - HEAP_MIN) / HEAP_MIN;
+        let Self { run, resume, start, functions, imports, realloc, post, .. } = self;
+        let load = self.load.clone().unwrap_or(format!("(i32.const {load_at})"));
         let describe = self.describe.clone().unwrap_or(format!("(i32.const {describe_at})"));
         let text = format!(
             r#"(module
@@ -148,10 +159,11 @@ impl GuestText {
             (import "wasmill:udf/state@0.1.0" "get-many" (func $get_many (param i32 i32 i32 i32)))
             (import "wasmill:udf/state@0.1.0" "put-many" (func $put_many (param i32 i32 i32 i32 i32 i32 i32)))
             (memory (export "memory") {pages})
-            (global $heap (mut i32) (i32.const {HEAP}))
+            (global $heap (mut i32) (i32.const {heap}))
             (data (i32.const {DATA}) "{escaped}")
             (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
                 (local $at i32)
+                {realloc}
                 (local.set $at (i32.and (i32.add (global.get $heap) (i32.const 15)) (i32.const -16)))
                 (global.set $heap (i32.add (local.get $at) (local.get 3)))
                 (block $room (loop $more
@@ -164,13 +176,13 @@ impl GuestText {
             (func $resume (param i32 i32) (result i32) {resume})
             (func (export "wasmill:udf/bundle@0.1.0#run-frame") (param i32 i32) (result i32)
                 (call $run (local.get 0) (local.get 1)))
-            (func (export "cabi_post_wasmill:udf/bundle@0.1.0#run-frame") (param i32) (global.set $heap (i32.const {HEAP})))
+            (func (export "cabi_post_wasmill:udf/bundle@0.1.0#run-frame") (param i32) (global.set $heap (i32.const {heap})) {post})
             (func (export "wasmill:udf/bundle@0.1.0#resume-frame") (param i32 i32) (result i32)
                 (call $resume (local.get 0) (local.get 1)))
             (func (export "wasmill:udf/control@0.1.0#describe") (result i32) {describe})
             (func (export "wasmill:udf/control@0.1.0#load-source") (param i32 i32) (result i32) (i32.const {ok_at}))
             (func (export "wasmill:udf/control@0.1.0#load-functions")
-                (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32) (i32.const {load_at}))
+                (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32) {load})
             (func $start {start})
             (start $start))"#
         );
