@@ -57,7 +57,12 @@ pub struct Run {
 
 /// Validates and runs a job to its end.
 pub fn run(spec: &JobSpec) -> Result<Run, Vec<Problem>> {
-    let graph = validate(spec, &environment(), &connectors())?;
+    run_in(&environment(), spec)
+}
+
+/// As [`run`], in an environment of the test's own.
+pub fn run_in(environment: &Environment, spec: &JobSpec) -> Result<Run, Vec<Problem>> {
+    let graph = validate(spec, environment, &connectors())?;
     let log: Arc<Mutex<Vec<Line>>> = Arc::default();
     let lines = Arc::clone(&log);
     let options = RunOptions {
