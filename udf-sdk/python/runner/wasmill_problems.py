@@ -3,7 +3,7 @@
 import sys
 import traceback
 
-_OURS = ("wasmill_sources.py", "wasmill_problems.py", "wasmill_runner.py", "<frozen importlib", "/wasmill/", "importlib/")
+_OURS = ("wasmill_sources.py", "wasmill_problems.py", "wasmill_runner.py", "wasmill_files.py", "<frozen importlib", "/wasmill/", "importlib/")
 # Imports that people try, whose packages are native code.
 _NATIVE = frozenset(
     "numpy pandas pyarrow scipy sklearn torch tensorflow polars cryptography lxml grpc psycopg2 cv2 PIL duckdb orjson ujson pydantic_core "

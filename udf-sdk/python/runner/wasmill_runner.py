@@ -6,6 +6,7 @@ import gc
 import types
 
 import _wasmill_codec as codec
+import wasmill_files
 import wasmill_json
 import wasmill_output
 import wasmill_preload  # noqa: F401  only what is imported now exists at run time
@@ -156,6 +157,7 @@ class Control(exports.Control):
         if _Program.setup_done:
             raise _refuse("load-functions: called twice in one instance")
         _Program.setup_done = True
+        wasmill_files.granted.update(r.name for r in setup.resources)
         try:
             loaded = [_load(setup, b) for b in setup.bindings]
         except BaseException as error:
@@ -173,6 +175,7 @@ codec.setup(
 )
 wasmill_zones.install()
 wasmill_json.install()
+wasmill_files.install()
 # What the snapshot holds stays for good: collections in an instance need not walk it, and do not touch its memory.
 gc.collect()
 gc.freeze()

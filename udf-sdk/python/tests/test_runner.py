@@ -393,6 +393,30 @@ def test_settings_resources_and_context(wasm):
     assert got["output"][0] == "one" and got["errors"][0]["kind"] == "IndexError"
 
 
+def test_a_file_that_is_not_there_says_how_to_read_a_resource(wasm):
+    source = """
+        import pathlib
+        def plain(path: str) -> int:
+            with open(path) as file:
+                return 1
+        def by_path(path: str) -> str:
+            return pathlib.Path(path).read_text()
+    """
+    g = guest(wasm, source)
+    g.load(*[dict(function=f, arguments=[("path", "utf8")]) for f in ("plain", "by_path")], resources={"res.txt": b"x"})
+    for function in range(2):
+        errors = g.run(function, arguments=[["res.txt", "data/other.txt"]])["errors"]
+        assert [(e["kind"], e["message"].split("directory: ")[1]) for e in errors] == [("FileNotFoundError", text) for text in (
+            "the job grants it as a resource, not as a file: runtime_context.get_resource('res.txt') gives its bytes, in the open() of a function "
+            "class: 'res.txt'",
+            "the sandbox has no files: name it in the UDF's `resources`; runtime_context.get_resource('other.txt') gives its bytes, in the open() of a "
+            "function class: 'data/other.txt'",
+        )]
+        assert all("wasmill_files" not in e["traceback"] for e in errors)
+    with pytest.raises(wasm.Problem, match="program.py:1: FileNotFoundError: .*the sandbox has no files: name it in the UDF's `resources`"):
+        guest(wasm, "open('a')\n")
+
+
 def test_modules_packages_and_data(wasm):
     files = {
         "udfs/helper.py": "from pack.inner import VALUE\nimport pkgutil\nDATA = pkgutil.get_data('pack', 'data.txt').decode()\n",
