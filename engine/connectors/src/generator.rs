@@ -98,7 +98,12 @@ impl GeneratorSource {
         let mut kinds = Vec::new();
         let mut errors = Vec::new();
         for (name, value) in given.into_entries() {
+            let at = value.at;
             match kind(&name.text, value) {
+                Ok(kind) if rows.is_some_and(|rows| kind.overflows(rows.saturating_sub(1))) => {
+                    let rows = rows.unwrap_or_default();
+                    errors.push(wrong_at(at, &format!("fields.{}", name.text), kind.beyond(rows)));
+                }
                 Ok(kind) => {
                     fields.push(Field::new(name.text, kind.data_type(), kind.nullable()));
                     kinds.push(kind);
@@ -191,8 +196,11 @@ fn timestamp(options: &mut Options) -> Result<Kind, ConnectorError> {
     let Ok(Datum::Int(start_ms)) = datum::from_text(&start, &field) else {
         return Err(wrong_at(at, "start", format!("is {start:?}; a time such as 2013-01-01T00:00:00 is wanted")));
     };
+    let step_at = options.at("step");
     let step = options.duration("step").map_err(wrong)?.unwrap_or(Duration::from_secs(1));
-    let step_ms = i64::try_from(step.as_millis()).map_err(|_| wrong_at(Location::NONE, "step", "is too long"))?;
+    let step_ms = i64::try_from(step.as_millis()).map_err(|_| {
+        wrong_at(step_at, "step", format!("is {step:?}; at most {} ms, the largest int64, are possible", i64::MAX))
+    })?;
     Ok(Kind::Timestamp { start_ms, step_ms })
 }
 
@@ -212,7 +220,13 @@ fn random(options: &mut Options) -> Result<Kind, ConnectorError> {
             Ok(Kind::Texts { length: usize::try_from(length).expect("at most LENGTH_MAX") })
         }
         data_type @ (DataType::Float32 | DataType::Float64) => {
+            let places = [options.at("min"), options.at("max")];
             let (min, max) = (float(options, "min", 0.0)?, float(options, "max", 1.0)?);
+            for ((key, value), at) in [("min", min), ("max", max)].into_iter().zip(places) {
+                if data_type == DataType::Float32 && !datum::fits_f32(value) {
+                    return Err(wrong_at(at, key, format!("is {value}; a value of float32 is wanted")));
+                }
+            }
             match (max - min).is_finite() && min <= max {
                 true => Ok(Kind::Floats { min, span: max - min, data_type }),
                 false => {
@@ -317,7 +331,35 @@ impl Kind {
         matches!(self, Kind::Choice(choices) if choices.null_count() > 0)
     }
 
-    /// The column for the rows `numbers`. Overflow wraps, as a sequence without end must.
+    /// Is its value for row `number`, and so for all that follow, beyond int64?
+    fn overflows(&self, number: u64) -> bool {
+        let (start, step) = match self {
+            Kind::Sequence { start, step } => (*start, *step),
+            Kind::Timestamp { start_ms, step_ms } => (*start_ms, *step_ms),
+            _ => return false,
+        };
+        let value = i128::from(step).checked_mul(i128::from(number)).and_then(|way| way.checked_add(i128::from(start)));
+        value.is_none_or(|value| i64::try_from(value).is_err())
+    }
+
+    /// What is wrong where `rows` rows are too many.
+    fn beyond(&self, rows: u64) -> String {
+        let (from, limit) = match self {
+            Kind::Sequence { start, step } => (format!("start {start}, step {step}"), "int64"),
+            Kind::Timestamp { start_ms, step_ms } => {
+                (format!("start {start_ms} ms since 1970, step {step_ms} ms"), "timestamp(ms)")
+            }
+            _ => (String::new(), "its type"),
+        };
+        format!(
+            "row {} would be beyond {limit} ({from}, limits {} and {}): lower rows, or give another start or step",
+            rows.saturating_sub(1),
+            i64::MIN,
+            i64::MAX
+        )
+    }
+
+    /// The column for the rows `numbers`, which do not [overflow](Self::overflows).
     fn column(&self, numbers: Numbers, seed: u64) -> Result<ArrayRef, arrow::error::ArrowError> {
         Ok(match self {
             Kind::Sequence { start, step } => Arc::new(Int64Array::new(numbers.scaled(*start, *step), None)),
@@ -331,11 +373,14 @@ impl Kind {
                 if data_type == &DataType::Int64 { Arc::new(values) } else { cast(&values, data_type)? }
             }
             Kind::Floats { min, span, data_type: DataType::Float32 } => {
-                let values = numbers.random(seed, |random| (min + unit(random) * span) as f32);
+                // Near max the sum, or its float32, may be rounded to it.
+                let largest = ((min + span) as f32).next_down().max(*min as f32);
+                let values = numbers.random(seed, |random| ((min + unit(random) * span) as f32).min(largest));
                 Arc::new(PrimitiveArray::<Float32Type>::new(values, None))
             }
             Kind::Floats { min, span, .. } => {
-                let values = numbers.random(seed, |random| min + unit(random) * span);
+                let largest = (min + span).next_down().max(*min);
+                let values = numbers.random(seed, |random| (min + unit(random) * span).min(largest));
                 Arc::new(PrimitiveArray::<Float64Type>::new(values, None))
             }
             Kind::Bools => Arc::new(BooleanArray::from_iter(numbers.each().map(|n| Some(mix(seed, n) >> 63 == 1)))),
@@ -506,6 +551,12 @@ impl SourceReader for GeneratorReader {
         let count = usize::try_from(count).expect("at most rows_max");
         let first = self.number.wrapping_add(self.done.wrapping_mul(self.splits));
         let numbers = Numbers { first, stride: self.splits, count };
+        let last = first.saturating_add((count as u64 - 1).saturating_mul(self.splits));
+        // Where the rows were counted this was refused before the start.
+        if let Some(at) = self.fields.iter().position(|kind| kind.overflows(last)) {
+            let message = self.fields[at].beyond(last.saturating_add(1));
+            return Err(ConnectorError::new(format!("fields.{}: {message}", self.schema.field(at).name())));
+        }
         let columns = self.fields.iter().enumerate().map(|(at, kind)| kind.column(numbers, mix(self.seed, at as u64)));
         let rows = columns
             .collect::<Result<Vec<_>, _>>()

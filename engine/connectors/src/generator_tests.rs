@@ -129,6 +129,20 @@ fn wrong_options_are_named() {
             "fields: {i: {timestamp: {start: now}}}",
             "fields.i.timestamp.start: is \"now\"; a time such as 2013-01-01T00:00:00 is wanted",
         ),
+        (
+            "{rows: 3, fields: {i: {sequence: {start: 9223372036854775807}}}}",
+            "fields.i: row 2 would be beyond int64 (start 9223372036854775807, step 1, limits -9223372036854775808 and \
+             9223372036854775807): lower rows, or give another start or step",
+        ),
+        (
+            "{rows: 9223372036854775807, fields: {t: {timestamp: {step: 1h}}}}",
+            "fields.t: row 9223372036854775806 would be beyond timestamp(ms) (start 0 ms since 1970, step 3600000 ms, limits \
+             -9223372036854775808 and 9223372036854775807): lower rows, or give another start or step",
+        ),
+        (
+            "fields: {f: {random: {type: float32, max: 1e39}}}",
+            "fields.f.random.max: is 1000000000000000000000000000000000000000; a value of float32 is wanted",
+        ),
         ("{splits: 0, fields: {i: {sequence: {}}}}", "splits: is 0; 1 to 1024 is possible"),
         ("{rate: 0, fields: {i: {sequence: {}}}}", "rate: is 0; a number of rows a second above 0 is wanted"),
     ] {
@@ -137,8 +151,25 @@ fn wrong_options_are_named() {
 }
 
 #[test]
+fn a_sequence_without_end_does_not_wrap() {
+    let source = source("fields: {s: {sequence: {start: 9223372036854775805}}}").unwrap();
+    let mut reader = source.open(&source.splits().unwrap()[0]).unwrap();
+    let ReadOutcome::Rows { rows, .. } = reader.next(3).unwrap() else { panic!("rows are there") };
+    assert_eq!(rows.column(0).as_primitive::<Int64Type>().values(), &[i64::MAX - 2, i64::MAX - 1, i64::MAX]);
+    let error = reader.next(3).err().unwrap().to_string();
+    assert!(error.starts_with("fields.s: row 5 would be beyond int64 (start 9223372036854775805, step 1"), "{error}");
+}
+
+#[test]
+fn floats_stay_below_their_end() {
+    let kind = "fields: {f: {random: {type: float64, min: 0.99999999999999978, max: 1}}}";
+    let rows = read(&source(&format!("rows: 1000\n{kind}")).unwrap(), 1000).unwrap().rows();
+    assert!(rows.column(0).as_primitive::<Float64Type>().values().iter().all(|value| *value < 1.0));
+}
+
+#[test]
 fn extremes_do_not_overflow() {
-    let yaml = "rows: 100\nfields:\n  a: {random: {min: -9223372036854775808}}\n  b: {sequence: {start: 9223372036854775807, step: 9223372036854775807}}\n  \
+    let yaml = "rows: 100\nfields:\n  a: {random: {min: -9223372036854775808}}\n  b: {sequence: {start: 9223372036854775807, step: -186264514923095700}}\n  \
                 c: {modulo: 9223372036854775807}\n  d: {random: {type: uint64}}\n  e: {random: {min: 7, max: 7}}\n";
     let rows = read(&source(yaml).unwrap(), 33).unwrap().rows();
     assert_eq!(rows.num_rows(), 100);
