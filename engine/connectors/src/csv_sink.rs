@@ -29,6 +29,9 @@ impl Format for Csv {
     }
 
     fn refuse(&self, schema: &SchemaRef) -> Option<String> {
+        if schema.fields().is_empty() {
+            return Some("there are no columns, without which CSV has no rows: keep one".to_owned());
+        }
         let nested = schema.fields().iter().find(|field| field.data_type().is_nested())?;
         let (name, notation) = (nested.name(), notation(nested));
         Some(format!("column {name} of type {notation} cannot be a CSV field: drop it, or use jsonl or parquet"))

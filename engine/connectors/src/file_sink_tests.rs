@@ -353,6 +353,11 @@ fn columns_that_a_format_cannot_hold_are_named() {
         refused("jsonl", "map<int64, utf8>").unwrap_err(),
         "column c of type map<int64, utf8>: in JSON the keys of a map are utf8"
     );
+    for format in ["csv", "parquet"] {
+        let sink = sink(Path::new("."), &format!("{{format: {format}, path: x}}")).unwrap();
+        let error = sink.accept(&Arc::new(arrow::datatypes::Schema::empty())).unwrap_err().to_string();
+        assert!(error.starts_with("there are no columns, without which "), "{error}");
+    }
     assert!(refused("parquet", "list<struct<>>").unwrap_err().contains("no struct without fields"));
     assert_eq!(refused("jsonl", "map<utf8, list<int64?>>"), Ok(()));
     assert_eq!(refused("parquet", "map<int64, struct<a: decimal(38,10)?>>"), Ok(()));

@@ -39,6 +39,9 @@ impl Format for Parquet {
     }
 
     fn refuse(&self, schema: &SchemaRef) -> Option<String> {
+        if schema.fields().is_empty() {
+            return Some("there are no columns, without which Parquet has no rows: keep one".to_owned());
+        }
         schema.fields().iter().find_map(|field| {
             let empty = has_empty_struct(field.data_type());
             empty.then(|| {
