@@ -304,7 +304,7 @@ fn dead_letters_can_go_to_s3() {
 }
 
 /// Serves one file to whoever asks for it, until the tests end.
-fn web_server(path: &'static str, content: &'static str) -> u16 {
+fn web_server(path: &'static str, kind: &'static str, content: &'static str) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
@@ -316,7 +316,10 @@ fn web_server(path: &'static str, content: &'static str) -> u16 {
             let answer = match head.split(' ').collect::<Vec<_>>()[..] {
                 [method, asked, ..] if asked == path => {
                     let body = if method == "HEAD" { "" } else { content };
-                    format!("200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", content.len())
+                    format!(
+                        "200 OK\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                        content.len()
+                    )
                 }
                 _ => "404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".to_owned(),
             };
@@ -328,7 +331,7 @@ fn web_server(path: &'static str, content: &'static str) -> u16 {
 
 #[test]
 fn a_web_server_is_read_and_not_written() {
-    let port = web_server("/data/file%201.csv", "n,word\n1,\"a\"\"b\"\n2,\n");
+    let port = web_server("/data/file%201.csv", "text/csv", "n,word\n1,\"a\"\"b\"\n2,\n");
     let url = format!("http://127.0.0.1:{port}/data");
     let job = |name: &str, sink: &str| {
         format!(
@@ -354,8 +357,28 @@ fn a_web_server_is_read_and_not_written() {
     );
     let many = message("*.csv", "out");
     assert!(many.contains("a web server does not list its files: give the URL of one file"), "{many}");
+    let folder_of = message("", "out");
+    assert!(folder_of.contains(&format!("{url}/ ends in /, as a folder: a web server does not list")), "{folder_of}");
     let query = message("file.csv?token=1", "out");
     assert!(query.contains("what follows ? or # in a URL is not sent"), "{query}");
+}
+
+/// As a server lists a folder, or asks for a login: rows could be made of it.
+#[test]
+fn a_web_page_is_no_data() {
+    let port = web_server("/data", "Text/HTML; charset=utf-8", "<html>\n<li>a.csv</li>\n</html>\n");
+    for format in ["csv", "jsonl", "parquet"] {
+        let job = format!(
+            "name: web\npipeline:\n  - rows: {{ source: {format}, path: 'http://127.0.0.1:{port}/data' }}\n  - out: {{ from: rows, sink: print }}\n"
+        );
+        let ran = ran(program(folder(&job).path(), &["run", "job.yaml"]));
+        assert_eq!(ran.code, 2, "{}", ran.err);
+        assert!(
+            ran.err.contains("the server answers with a web page (text/html), not with a file of data"),
+            "{}",
+            ran.err
+        );
+    }
 }
 
 #[test]
@@ -396,6 +419,7 @@ fn what_is_wrong_with_a_store_is_said_and_soon() {
             "cannot list s3://there/out: there is no answer",
         ),
         (writes("s3://there/out"), [&dead[..], &allowed].concat(), "no credentials: AWS_ACCESS_KEY_ID is not set"),
+        (reads("s3://there/x.csv"), [&dead[..], &allowed].concat(), "no credentials: AWS_ACCESS_KEY_ID is not set"),
         (reads("http://127.0.0.1:1/x.csv"), Vec::new(), "cannot read http://127.0.0.1:1/x.csv: there is no answer"),
         (
             reads("s3://there/x.csv"),
@@ -411,6 +435,8 @@ fn what_is_wrong_with_a_store_is_said_and_soon() {
                 command.envs(environment.iter().copied());
                 let ran = ran(command);
                 assert!(ran.code != 0 && ran.err.contains(wanted), "{wanted}\n{}", ran.err);
+                assert!(!ran.err.contains("max_retries"), "{}", ran.err);
+                assert!(!job.contains("http:") || !ran.err.contains("AWS_"), "{}", ran.err);
                 assert!(started.elapsed() < Duration::from_secs(60), "{wanted}: {:?}", started.elapsed());
             });
         }

@@ -19,8 +19,8 @@ use object_store::http::HttpBuilder;
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{
-    BackoffConfig, ClientConfigKey, ClientOptions, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt,
-    ObjectStoreScheme, RetryConfig,
+    Attribute, BackoffConfig, ClientConfigKey, ClientOptions, GetOptions, GetRange, ObjectMeta, ObjectStore,
+    ObjectStoreExt, ObjectStoreScheme, RetryConfig,
 };
 use tokio::runtime::Runtime;
 use url::{Position, Url};
@@ -178,8 +178,19 @@ pub(crate) struct Told(pub object_store::Error);
 
 impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        f.write_str(&without_settings(&self.0.to_string()))
     }
+}
+
+/// The text of an error without the library's own settings, `, max_retries: 18446744073709551615, retry_timeout: 15s `.
+fn without_settings(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(", max_retries: ") {
+        plain += before;
+        rest = after.find(" - ").map_or("", |end| &after[end..]);
+    }
+    plain + rest
 }
 
 impl std::error::Error for Told {
@@ -195,6 +206,14 @@ impl std::error::Error for Told {
 
 pub(crate) fn told(error: object_store::Error) -> io::Error {
     io::Error::other(Told(error))
+}
+
+/// Was it the credentials of the machine's role, from where clouds have them, that could not be had?
+fn is_of_metadata(error: &object_store::Error) -> bool {
+    let text = error.to_string();
+    ["//169.254.", "/latest/api/token", "/latest/meta-data/", "metadata.google.internal", "/computeMetadata/"]
+        .iter()
+        .any(|place| text.contains(place))
 }
 
 /// Did no answer come at all?
@@ -238,10 +257,20 @@ impl Store {
             Error::Precondition { .. } => "it was replaced while it was read".to_owned(),
             error if is_silence(error) => match self.missing {
                 Some(missing) => format!("no credentials: {missing}"),
-                None => "there is no answer: is the address right, also an endpoint in the environment such as \
-                         AWS_ENDPOINT, and is there a network?"
-                    .to_owned(),
+                None => {
+                    let endpoint = match self.root.split("://").next() {
+                        Some("s3" | "s3a") => ", also that in AWS_ENDPOINT if it is set,",
+                        Some("az" | "azure" | "adl" | "abfs" | "abfss") => {
+                            ", also that in AZURE_ENDPOINT if it is set,"
+                        }
+                        _ => "",
+                    };
+                    format!("there is no answer: is the address right{endpoint} and is there a network?")
+                }
             },
+            error if is_of_metadata(error) && self.missing.is_some() => {
+                format!("no credentials: {}", self.missing.unwrap_or_default())
+            }
             _ => return ConnectorError::new(doing).caused_by(Told(error)),
         };
         ConnectorError::new(format!("{doing}: {advice}")).caused_by(Told(error))
@@ -335,7 +364,15 @@ impl Object {
         let fetched = block_on(async {
             let silent = |_| io::Error::from(io::ErrorKind::TimedOut);
             let got = tokio::time::timeout(SILENCE_MAX, self.store.objects.get(&self.meta.location)).await;
-            let mut stream = got.map_err(silent)?.map_err(told)?.into_stream();
+            let got = got.map_err(silent)?.map_err(told)?;
+            // What a server lists of a folder, or says of an error or a login, is no data, though CSV could be read from it.
+            let kind = got.attributes.get(&Attribute::ContentType).map(|kind| kind.to_ascii_lowercase());
+            if kind.is_some_and(|kind| kind.starts_with("text/html")) {
+                let message = "the server answers with a web page (text/html), not with a file of data: give the URL of the file \
+                               itself, as a download";
+                return Err(io::Error::other(message));
+            }
+            let mut stream = got.into_stream();
             while let Some(bytes) = tokio::time::timeout(SILENCE_MAX, stream.next()).await.map_err(silent)? {
                 file.write_all(&bytes.map_err(told)?)?;
             }
@@ -371,6 +408,11 @@ impl Read for Stream {
 /// What `url` means: an object, or else all objects below it, or else those that match it as a glob.
 pub(crate) fn list(url: &Url) -> Result<Vec<Object>, ConnectorError> {
     let (store, key) = open(url)?;
+    if !store.ranges && url.path().ends_with('/') {
+        let message =
+            format!("{url} ends in /, as a folder: a web server does not list its files: give the URL of one file");
+        return Err(ConnectorError::new(message));
+    }
     list_store(&Arc::new(store), &key, url.as_str())
 }
 

@@ -65,3 +65,76 @@ fn urls_are_told_apart() {
     assert_eq!(message("s3:///key"), "s3:///key names no bucket or server: write s3://name/key");
     assert!(message("https://host/x.csv?token=1").contains("what follows ? or # in a URL is not sent"));
 }
+
+#[test]
+fn a_folder_of_a_web_server_is_refused() {
+    for url in ["http://127.0.0.1:1/data/", "https://127.0.0.1:1/"] {
+        let error = list(&Url::parse(url).unwrap()).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            format!("{url} ends in /, as a folder: a web server does not list its files: give the URL of one file")
+        );
+    }
+}
+
+#[test]
+fn errors_do_not_show_settings_of_the_library() {
+    let text = "Error performing GET http://x/y in 15s, after 18 retries, max_retries: 18446744073709551615, retry_timeout: 15s  - \
+                HTTP error: error sending request";
+    let plain = "Error performing GET http://x/y in 15s, after 18 retries - HTTP error: error sending request";
+    assert_eq!(without_settings(text), plain);
+    assert_eq!(without_settings("plain"), "plain");
+}
+
+#[test]
+fn advice_is_of_the_place_that_was_asked() {
+    let failed = |url: &str, text: &str, missing| {
+        let (mut store, _) = open(&Url::parse(url).unwrap()).unwrap();
+        store.missing = missing;
+        let error = object_store::Error::Generic { store: "S3", source: text.into() };
+        store.failed("cannot read x", error).to_string()
+    };
+    let role = "Error performing PUT http://169.254.169.254/latest/api/token in 15s - 403";
+    let told = failed("s3://bucket/x", role, Some("set AWS_ACCESS_KEY_ID"));
+    assert_eq!(told, "cannot read x: no credentials: set AWS_ACCESS_KEY_ID");
+    assert_eq!(failed("s3://bucket/x", role, None), "cannot read x");
+    assert_eq!(failed("s3://bucket/x", "a 500", Some("set AWS_ACCESS_KEY_ID")), "cannot read x");
+}
+
+/// A server that answers everything with one page of the type `kind`, until the tests end.
+fn web_server(kind: &'static str, body: &'static str) -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut lines = io::BufRead::lines(io::BufReader::new(stream.try_clone().unwrap())).map_while(Result::ok);
+            let is_head = lines.next().is_some_and(|line| line.starts_with("HEAD"));
+            lines.find(String::is_empty);
+            let (length, body) = (body.len(), if is_head { "" } else { body });
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+            );
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    port
+}
+
+/// As a server lists a folder, or asks for a login: rows could be made of it.
+#[test]
+fn a_web_page_is_no_data() {
+    let fetch = |kind: &'static str| {
+        let url = format!("http://127.0.0.1:{}/data", web_server(kind, "<li>a.csv</li>"));
+        let object = list(&Url::parse(&url).unwrap()).unwrap().remove(0);
+        let mut file = tempfile::tempfile().unwrap();
+        object.fetch_to(&mut file).map(|()| io::read_to_string(file).unwrap())
+    };
+    let error = fetch("Text/HTML; charset=utf-8").unwrap_err();
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(
+        cause,
+        "the server answers with a web page (text/html), not with a file of data: give the URL of the file itself, as a download"
+    );
+    assert_eq!(fetch("text/csv").unwrap(), "<li>a.csv</li>");
+}
