@@ -41,8 +41,8 @@ pub(crate) struct CsvSource {
     schema: SchemaRef,
     /// Field number of each column of `schema`.
     fields: Vec<usize>,
-    /// Did the sample decide the types, not the job?
-    inferred: bool,
+    /// How many rows decided the types, where the job did not.
+    sampled: Option<usize>,
 }
 
 impl CsvSource {
@@ -51,11 +51,15 @@ impl CsvSource {
         let dialect = Dialect::new(context.options)?;
         let declared = options::schema(&mut context)?;
         let files = files::list(context.base, &path)?;
-        let (first, inferred) = (&files[0], declared.is_none());
+        let (first, mut sampled) = (&files[0], None);
         let header = header_of(first, &dialect, declared.as_ref())?;
         let (schema, mut fields) = match declared {
             Some(schema) => declared_fields(first, &dialect, &header, schema)?,
-            None => (infer(first, &dialect, &header)?, (0..header.len()).collect()),
+            None => {
+                let (schema, rows) = infer(first, &dialect, &header)?;
+                sampled = Some(rows);
+                (schema, (0..header.len()).collect())
+            }
         };
         check_types(&schema)?;
         let schema = match options::projection(context.options, &schema, &first.name)? {
@@ -65,7 +69,7 @@ impl CsvSource {
                 Arc::new(schema.project(&indices).expect("the projection was looked up in this schema"))
             }
         };
-        Ok(CsvSource { files, dialect, header, schema, fields, inferred })
+        Ok(CsvSource { files, dialect, header, schema, fields, sampled })
     }
 }
 
@@ -145,7 +149,8 @@ fn inferred_value<'a>(text: &'a str, field: &Field) -> Result<Datum<'a>, Misfit>
     }
 }
 
-fn infer(file: &InputFile, dialect: &Dialect, header: &[String]) -> Result<SchemaRef, ConnectorError> {
+/// The types, and how many rows decided them.
+fn infer(file: &InputFile, dialect: &Dialect, header: &[String]) -> Result<(SchemaRef, usize), ConnectorError> {
     let types = candidates();
     let probes: Vec<Field> = types.iter().map(|data_type| Field::new("", data_type.clone(), true)).collect();
     // Per column: which of the candidates all values fit so far, and whether there was any value at all.
@@ -174,7 +179,7 @@ fn infer(file: &InputFile, dialect: &Dialect, header: &[String]) -> Result<Schem
         first.map_or(DataType::Utf8, |first| types[first].clone())
     };
     let fields = header.iter().zip(&columns).map(|(name, column)| Field::new(name, type_of(column), true));
-    Ok(Arc::new(Schema::new(fields.collect::<Vec<_>>())))
+    Ok((Arc::new(Schema::new(fields.collect::<Vec<_>>())), sampled))
 }
 
 impl Source for CsvSource {
@@ -208,7 +213,7 @@ impl Source for CsvSource {
             fields: self.fields.clone(),
             width: self.header.len(),
             null: self.dialect.null.clone(),
-            inferred: self.inferred,
+            sampled: self.sampled,
         };
         Ok(Box::new(Batches::new(reader, Columns::new(Arc::clone(&self.schema)), file.name.clone())))
     }
@@ -224,7 +229,7 @@ struct CsvReader {
     fields: Vec<usize>,
     width: usize,
     null: String,
-    inferred: bool,
+    sampled: Option<usize>,
 }
 
 impl CsvReader {
@@ -245,11 +250,24 @@ impl CsvReader {
         let kept = is_text && (self.records.quoted(index) || (text.is_empty() && !field.is_nullable()));
         let value = match text == self.null && !kept {
             true => datum::null(field),
-            false if self.inferred => inferred_value(text, field),
+            false if self.sampled.is_some() => inferred_value(text, field),
             false => datum::from_text(text, field),
         };
-        value.map_err(|misfit| misfit.in_column(field.name()))
+        value.map_err(|misfit| match self.sampled {
+            Some(rows) if !misfit.explained => {
+                format!("{}{}", misfit.in_column(field.name()), advice(rows, text, field))
+            }
+            _ => misfit.in_column(field.name()),
+        })
     }
+}
+
+/// What to do about `text`, which the sample of `rows` rows did not foresee.
+fn advice(rows: usize, text: &str, field: &Field) -> String {
+    let is_number = inferred_value(text, &Field::new("", DataType::Float64, true)).is_ok();
+    let better = if field.data_type() == &DataType::Int64 && is_number { "float64" } else { "utf8" };
+    let (guessed, name) = (datum::guessed_from(rows, "rows"), field.name());
+    format!("{guessed}: if that is wrong, name the columns and their types, as in schema: {{ {name}: {better} }}")
 }
 
 impl RowReader for CsvReader {

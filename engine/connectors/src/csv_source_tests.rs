@@ -110,6 +110,20 @@ fn no_whole_number_is_rounded_in_an_inferred_column() {
 }
 
 #[test]
+fn a_type_that_was_guessed_is_told_as_such() {
+    let content = format!("a,b\n{}x,1\n1.5,1\n", "1,1\n".repeat(SAMPLE_ROWS + 500));
+    let message = |line: usize, got: &str, better: &str| {
+        format!(
+            "x.csv:{line}: column a: got \"{got}\", wanted int64?, which was guessed from the first 1000 rows: if that is wrong, \
+             name the columns and their types, as in schema: {{ a: {better} }}"
+        )
+    };
+    assert_eq!(rows(&content, "").messages(), [message(1502, "x", "utf8"), message(1503, "1.5", "float64")]);
+    let declared = rows(&content, "schema: {a: int64}");
+    assert_eq!(declared.messages()[0], "x.csv:1502: column a: got \"x\", wanted int64");
+}
+
+#[test]
 fn what_follows_a_closing_quote_is_no_part_of_the_field() {
     let all = rows("a,b\n3,\"p\"q\n4,\"r\" \n5,\"s\"\"\"\n\"6\"\"7\"x,t\n7,u\"\"\n", "schema: {a: int64, b: utf8}");
     let message = |line: u64, field: u64| {

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use arrow::array::timezone::Tz;
 use arrow::compute::kernels::cast_utils::{Parser, string_to_datetime};
 use arrow::datatypes::{DataType, Date32Type, Field, Time64MicrosecondType, TimeUnit};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, MappedLocalTime, TimeZone, Utc};
 use wasmill_host::data_type::FieldType;
 
 /// A value that fits its column: the variant follows from the column's type.
@@ -35,11 +35,13 @@ pub(crate) struct Misfit {
     pub path: String,
     pub got: String,
     pub wanted: String,
+    /// `wanted` says more than the type.
+    pub explained: bool,
 }
 
 impl Misfit {
     pub(crate) fn new(got: impl Into<String>, field: &Field) -> Misfit {
-        Misfit { path: String::new(), got: got.into(), wanted: notation(field) }
+        Misfit { path: String::new(), got: got.into(), wanted: notation(field), explained: false }
     }
 
     pub(crate) fn text(text: &str, field: &Field) -> Misfit {
@@ -48,9 +50,17 @@ impl Misfit {
 
     /// The type is one that was inferred, and the value would be rounded in it.
     #[must_use]
-    pub(crate) fn rounded(mut self) -> Misfit {
-        self.wanted += ", which would round it: give the option schema, with int64, decimal or utf8, \
-                        or with float64 where the nearest float will do";
+    pub(crate) fn rounded(self) -> Misfit {
+        self.because(
+            ", which would round it: give the option schema, with int64, decimal or utf8, \
+             or with float64 where the nearest float will do",
+        )
+    }
+
+    #[must_use]
+    pub(crate) fn because(mut self, reason: &str) -> Misfit {
+        self.wanted += reason;
+        self.explained = true;
         self
     }
 
@@ -64,6 +74,11 @@ impl Misfit {
     pub(crate) fn in_column(&self, column: &str) -> String {
         format!("column {column}{}: got {}, wanted {}", self.path, self.got, self.wanted)
     }
+}
+
+/// Goes after a type that nobody declared.
+pub(crate) fn guessed_from(sampled: usize, rows: &str) -> String {
+    format!(", which was guessed from the first {sampled} {rows}")
 }
 
 /// The type as users write it.
@@ -92,8 +107,14 @@ pub(crate) fn null(field: &Field) -> Result<Datum<'static>, Misfit> {
 
 /// The value that `text` is in the type of `field`. White space around anything but text is ignored.
 pub(crate) fn from_text<'a>(text: &'a str, field: &Field) -> Result<Datum<'a>, Misfit> {
-    let misfit = || Misfit::text(text, field);
     let trimmed = text.trim();
+    let misfit = || match field.data_type() {
+        DataType::Timestamp(_, Some(zone)) => match clock_change(trimmed, zone) {
+            Some(reason) => Misfit::text(text, field).because(&reason),
+            None => Misfit::text(text, field),
+        },
+        _ => Misfit::text(text, field),
+    };
     match field.data_type() {
         DataType::Utf8 => Some(Datum::Text(Cow::Borrowed(text))),
         DataType::Binary => from_hex(trimmed).map(Datum::Binary),
@@ -183,6 +204,21 @@ fn timestamp(text: &str, unit: TimeUnit, zone: Option<&str>) -> Option<i64> {
         return None;
     }
     at.timestamp().checked_mul(per_second)?.checked_add(nanos / nanos_per_unit)
+}
+
+/// Why a time without an offset is no moment in `zone`, if it is one elsewhere.
+fn clock_change(text: &str, zone: &str) -> Option<String> {
+    let local = string_to_datetime(&Utc, text).ok()?.naive_utc();
+    let tz: Tz = zone.parse().ok()?;
+    if string_to_datetime(&tz, text).is_ok() {
+        return None;
+    }
+    let reason = match tz.offset_from_local_datetime(&local) {
+        MappedLocalTime::None => "the clock is put forward then: there is no such local time",
+        MappedLocalTime::Ambiguous(_, _) => "the clock is put back then: there are two such local times",
+        MappedLocalTime::Single(_) => return None,
+    };
+    Some(format!(" (in {zone} {reason}; write it with its offset, or with Z for UTC)"))
 }
 
 /// A decimal number with an optional exponent, in units of 10^-scale, rounded half up (away from zero).
@@ -285,6 +321,24 @@ mod tests {
             let misfit = read(notation, text).unwrap_err();
             assert_eq!(misfit.in_column("x"), format!("column x: got {text:?}, wanted {notation}"));
         }
+    }
+
+    #[test]
+    fn local_times_that_a_change_of_the_clock_leaves_out_or_repeats() {
+        let message = |text| read("timestamp(us,Europe/Berlin)", text).unwrap_err().in_column("x");
+        let wanted = |text: &str, reason: &str| {
+            format!(
+                "column x: got {text:?}, wanted timestamp(us,Europe/Berlin) (in Europe/Berlin the clock is put {reason}; write \
+                 it with its offset, or with Z for UTC)"
+            )
+        };
+        let (gap, twice) = ("2024-03-31T02:30:00", "2024-10-27T02:30:00");
+        assert_eq!(message(gap), wanted(gap, "forward then: there is no such local time"));
+        assert_eq!(message(twice), wanted(twice, "back then: there are two such local times"));
+        assert!(read("timestamp(us,Europe/Berlin)", "2024-10-27T02:30:00+02:00").is_ok());
+        let fine = message("2024-10-27T02:30:00.0000001+02:00");
+        assert!(!fine.contains("clock"), "{fine}");
+        assert!(!message("soon").contains("clock"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field};
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::datum::{self, Datum, Misfit};
+use crate::datum::{self, Datum, Misfit, guessed_from};
 
 /// A JSON value before its column's type is looked at. Numbers and texts keep what they were written as.
 enum Json<'a> {
@@ -32,6 +32,8 @@ pub(crate) struct Reading {
     /// A number came that serde_json may have rounded to a float by itself, since it is beyond its integers.
     beyond: bool,
 }
+
+const HALF_A_PAIR: &str = "a text has half a surrogate pair (\\ud800 to \\udfff mean a character only as two, high and low): write both, or \\ufffd,";
 
 /// Where serde_json's own integers end.
 const INTEGERS_END: f64 = 18_446_744_073_709_551_616.0;
@@ -117,7 +119,8 @@ fn scalar<'a>(json: Json<'a>, field: &Field) -> Result<Datum<'a>, Misfit> {
         (Json::Text(text), _) => match datum::from_text(&text, field) {
             Ok(Datum::Int(value)) => Ok(Datum::Int(value)),
             Ok(Datum::Binary(bytes)) => Ok(Datum::Binary(bytes)),
-            _ => Err(Misfit::text(&text, field)),
+            Ok(_) => Err(Misfit::text(&text, field)),
+            Err(misfit) => Err(misfit),
         },
     }
 }
@@ -285,26 +288,40 @@ impl<'de> Visitor<'de> for RowSeed<'_> {
     }
 }
 
-/// The row that `line` is, one value for each of `fields`; `exact` where the types of these were inferred.
+/// The row that `line` is, one value for each of `fields`; `sampled` says from how many lines the types of these were inferred, if
+/// they were.
 ///
 /// # Errors
 /// A sentence: `column a: got "x", wanted int64`, `a JSON object is wanted, got a list`, or where the line stops being JSON.
-pub(crate) fn row<'a>(line: &'a [u8], fields: &[&Field], exact: bool) -> Result<Vec<Datum<'a>>, String> {
+pub(crate) fn row<'a>(line: &'a [u8], fields: &[&Field], sampled: Option<usize>) -> Result<Vec<Datum<'a>>, String> {
     let line = std::str::from_utf8(line).map_err(|_| "not UTF-8".to_owned())?;
+    let exact = sampled.is_some();
     let mut reading = Reading { exact, ..Reading::default() };
-    let read = read(line, fields, &mut reading);
+    let read = read(line, fields, sampled, &mut reading);
     if !(read.is_ok() && exact && reading.beyond) {
         return read;
     }
     // Rare enough to read the row a second time.
-    self::read(line, fields, &mut Reading { exact, literal: true, ..Reading::default() })
+    self::read(line, fields, sampled, &mut Reading { exact, literal: true, ..Reading::default() })
 }
 
-fn read<'a>(line: &'a str, fields: &[&Field], reading: &mut Reading) -> Result<Vec<Datum<'a>>, String> {
+fn read<'a>(
+    line: &'a str,
+    fields: &[&Field],
+    sampled: Option<usize>,
+    reading: &mut Reading,
+) -> Result<Vec<Datum<'a>>, String> {
     let mut deserializer = serde_json::Deserializer::from_str(line);
     let read = RowSeed { fields, reading: &mut *reading }.deserialize(&mut deserializer);
     match (read.and_then(|row| deserializer.end().map(|()| row)), reading.misfit.take()) {
         (Ok(row), _) => Ok(row),
+        (Err(_), Some(misfit)) if sampled.is_some_and(|_| !misfit.explained) => {
+            let advice = guessed_from(sampled.unwrap_or_default(), "lines");
+            Err(format!(
+                "column {}: got {}, wanted {}{advice}: if that is wrong, give the option schema",
+                misfit.path, misfit.got, misfit.wanted
+            ))
+        }
         (Err(_), Some(misfit)) => Err(format!("column {}: got {}, wanted {}", misfit.path, misfit.got, misfit.wanted)),
         (Err(error), None) if error.is_data() => Err(format!("a JSON object is wanted, got {}", kind(line))),
         (Err(error), None) => Err(format!("not JSON: {}", at_column(&error))),
@@ -325,5 +342,16 @@ fn kind(line: &str) -> &'static str {
 fn at_column(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let reason = text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason);
+    // What serde_json says of a \uD800 with which nothing, or no other half, goes along. A text that ends there has another error.
+    let is_half = reason.ends_with("surrogate in hex escape") || reason == "unexpected end of hex escape";
+    let reason = if is_half { HALF_A_PAIR } else { reason };
     format!("{reason} at column {}", error.column())
+}
+
+/// Why `line`, in which no column was looked at, is not JSON.
+pub(crate) fn malformed(line: &[u8]) -> String {
+    match serde_json::from_slice::<serde_json::Value>(line) {
+        Err(error) if !error.to_string().starts_with("recursion limit") => format!("not JSON: {}", at_column(&error)),
+        _ => "not JSON: nested too deep".to_owned(),
+    }
 }

@@ -36,19 +36,18 @@ use crate::rows::{Batches, ROW_BYTES_MAX, Row, RowReader, raw_text};
 pub(crate) struct JsonLinesSource {
     files: Vec<InputFile>,
     schema: SchemaRef,
-    /// Did the sample decide the types, not the job?
-    inferred: bool,
+    /// How many lines decided the types, where the job did not.
+    sampled: Option<usize>,
 }
 
 impl JsonLinesSource {
     pub(crate) fn new(mut context: ConnectorContext<'_>) -> Result<JsonLinesSource, ConnectorError> {
         let path = options::path(context.options)?;
         let declared = options::schema(&mut context)?;
-        let inferred = declared.is_none();
         let files = files::list(context.base, &path)?;
-        let schema = match declared {
-            Some(schema) => schema,
-            None => Arc::new(infer(&files[0])?),
+        let (schema, sampled) = match declared {
+            Some(schema) => (schema, None),
+            None => infer(&files[0]).map(|(schema, sampled)| (Arc::new(schema), Some(sampled)))?,
         };
         if let Some(message) = JsonLines.refuse(&schema) {
             return Err(ConnectorError::new(format!("schema: {message}")));
@@ -57,7 +56,7 @@ impl JsonLinesSource {
             None => schema,
             Some(indices) => Arc::new(schema.project(&indices).expect("the projection was looked up in this schema")),
         };
-        Ok(JsonLinesSource { files, schema, inferred })
+        Ok(JsonLinesSource { files, schema, sampled })
     }
 }
 
@@ -72,7 +71,7 @@ impl Source for JsonLinesSource {
 
     fn open(&self, split: &Split) -> Result<Box<dyn SourceReader>, ConnectorError> {
         let file = files::find(self.files.iter(), split)?;
-        let reader = JsonLinesReader { lines: Lines::new(&file.name, file.open()?), inferred: self.inferred };
+        let reader = JsonLinesReader { lines: Lines::new(&file.name, file.open()?), sampled: self.sampled };
         Ok(Box::new(Batches::new(reader, Columns::new(Arc::clone(&self.schema)), file.name.clone())))
     }
 
@@ -83,7 +82,7 @@ impl Source for JsonLinesSource {
 
 struct JsonLinesReader {
     lines: Lines,
-    inferred: bool,
+    sampled: Option<usize>,
 }
 
 impl RowReader for JsonLinesReader {
@@ -93,7 +92,7 @@ impl RowReader for JsonLinesReader {
         }
         let schema = Arc::clone(columns.schema());
         let fields: Vec<&Field> = schema.fields().iter().map(AsRef::as_ref).collect();
-        match json_value::row(&self.lines.line, &fields, self.inferred) {
+        match json_value::row(&self.lines.line, &fields, self.sampled) {
             Ok(row) => {
                 columns.append(&row);
                 Ok(Row::Good)
@@ -158,7 +157,8 @@ impl Lines {
     }
 }
 
-fn infer(file: &InputFile) -> Result<Schema, ConnectorError> {
+/// The types, and how many lines decided them.
+fn infer(file: &InputFile) -> Result<(Schema, usize), ConnectorError> {
     let mut lines = Lines::new(&file.name, file.peek()?);
     let mut entries = Vec::new();
     let (mut sampled, mut objects) = (0, 0);
@@ -171,8 +171,8 @@ fn infer(file: &InputFile) -> Result<Schema, ConnectorError> {
             objects += 1;
             entries = found.and_then(|found| json_guess::merge(entries, found, "")).map_err(fail)?;
         } else if malformed.is_none() {
-            let message = json_value::row(&lines.line, &[], false).err();
-            malformed = Some((lines.number, message.unwrap_or_else(|| "not JSON: nested too deep".into())));
+            let message = json_value::row(&lines.line, &[], None).err();
+            malformed = Some((lines.number, message.unwrap_or_else(|| json_value::malformed(&lines.line))));
         }
     }
     match malformed {
@@ -189,7 +189,7 @@ fn infer(file: &InputFile) -> Result<Schema, ConnectorError> {
     let schema = Schema::new(json_guess::fields(entries, "").map_err(fail)?);
     match crate::contract_types::unsupported(&schema) {
         Some(message) => Err(fail(message)),
-        None => Ok(schema),
+        None => Ok((schema, sampled)),
     }
 }
 

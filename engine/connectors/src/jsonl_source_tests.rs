@@ -190,6 +190,32 @@ fn no_whole_number_is_rounded_in_an_inferred_column() {
 }
 
 #[test]
+fn half_a_surrogate_pair_is_told() {
+    let half = "x.jsonl:1: not JSON: a text has half a surrogate pair (\\ud800 to \\udfff mean a character only as two, high and \
+                low): write both, or \\ufffd, at column";
+    for text in ["\\ud800", "\\ud800x", "\\ud800\\n", "\\ud800\\u0041", "\\udc00"] {
+        let line = format!("{{\"a\": \"{text}\"}}");
+        let found = message(&line, "utf8");
+        assert!(found.starts_with(half), "{text}: {found}");
+        let found = source(line.as_bytes(), "").unwrap_err().to_string();
+        assert!(found.starts_with(half), "{text}: {found}");
+    }
+    assert_eq!(all("{\"a\": \"\\ud83d\\ude00\"}", "").rows().column(0).as_string::<i32>().value(0), "😀");
+    let deep = format!("{{\"a\": {}1{}}}", "[".repeat(200), "]".repeat(200));
+    let found = source(deep.as_bytes(), "").unwrap_err().to_string();
+    assert!(found.starts_with("x.jsonl:1: not JSON: nested too deep"), "{found}");
+}
+
+#[test]
+fn a_type_that_was_guessed_is_told_as_such() {
+    let content = format!("{}{{\"a\": \"x\"}}\n", "{\"a\": 1}\n".repeat(SAMPLE_ROWS + 500));
+    let wanted = "x.jsonl:1501: column a: got \"x\", wanted int64?, which was guessed from the first 1000 lines: if that is \
+                  wrong, give the option schema";
+    assert_eq!(all(&content, "").messages(), [wanted]);
+    assert_eq!(all(&content, "schema: {a: int64}").messages(), ["x.jsonl:1501: column a: got \"x\", wanted int64"]);
+}
+
+#[test]
 fn columns_are_chosen() {
     let rows = all("{\"a\": 1, \"b\": 2}", "columns: [b]").rows();
     assert_eq!((rows.num_columns(), ints(&rows, 0)), (1, vec![Some(2)]));
