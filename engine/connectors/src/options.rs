@@ -69,7 +69,15 @@ fn field(name: &str, value: &Value) -> Result<Field, ConnectorError> {
         let message = format!("is {}; a type such as int64, utf8? or timestamp(us) is wanted", value.describe());
         return Err(wrong_at(value.at, &key, message));
     };
-    let parsed = data_type::parse(text).map_err(|error| wrong_at(value.at, &key, error.to_string()))?;
+    let parsed = data_type::parse(text).map_err(|error| {
+        // `{amount: decimal(5,2)}` in YAML is amount: decimal(5, and a second key.
+        let is_cut = |open, close| text.matches(open).count() > text.matches(close).count();
+        let hint = match is_cut('(', ')') || is_cut('<', '>') {
+            true => "; inside { } a comma ends the value: put a type that has one in quotes, as in \"decimal(5,2)\"",
+            false => "",
+        };
+        wrong_at(value.at, &key, format!("{error}{hint}"))
+    })?;
     Ok(parsed.to_field(name))
 }
 
@@ -103,6 +111,25 @@ pub(crate) fn projection(
         indices.push(index);
     }
     Ok(Some(indices))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    #[test]
+    fn a_type_that_a_comma_cut_off_is_told_as_such() {
+        let message = |yaml: &str| {
+            let mut options = testing::options(yaml);
+            schema(&mut ConnectorContext { base: Path::new("."), options: &mut options }).unwrap_err().to_string()
+        };
+        let hint = "; inside { } a comma ends the value: put a type that has one in quotes, as in \"decimal(5,2)\"";
+        for yaml in ["schema: {amount: decimal(5,2)}", "schema: {m: map<utf8, int64>}"] {
+            assert!(message(yaml).ends_with(hint), "{}", message(yaml));
+        }
+        assert!(!message("schema: {amount: decimal}").contains("comma"));
+    }
 }
 
 #[cfg(test)]
