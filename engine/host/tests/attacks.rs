@@ -322,6 +322,22 @@ fn descriptions_without_end_are_refused() {
     fails_with(guest, limits(), None, &["function \"f\": 1001 states, limit 1000"]);
 }
 
+/// What `load-functions` says must fit the bindings, whatever `describe` said.
+#[test]
+fn what_is_loaded_must_fit_what_was_asked_for() {
+    let loads = |count: u32| {
+        let load = format!(
+            "(i32.store (i32.const 512) (i32.const 0)) (i32.store (i32.const 516) (i32.const 196608))
+            (i32.store (i32.const 520) (i32.const {count})) (i32.const 512)"
+        );
+        GuestText { load: Some(load), ..GuestText::default() }
+    };
+    fails_with(loads(0), limits(), None, &["answers load-functions", "0 functions loaded for 1 bindings"]);
+    fails_with(loads(2), limits(), None, &["answers load-functions", "2 functions loaded for 1 bindings"]);
+    fails_with(loads(1), limits(), None, &["answers load-functions", "function \"f\": result: \"\" is not a type"]);
+    fails_with(loads(u32::MAX), limits(), FaultKind::Lie, &["broke the contract: "]);
+}
+
 #[test]
 fn names_are_short_and_plain() {
     let with = |name: &'static str| GuestText { kind: 7, states: vec![(name, "int64", true)], ..GuestText::default() };

@@ -69,6 +69,15 @@ fn many_are_read_and_written_at_once() {
 }
 
 #[test]
+fn of_two_writes_of_one_key_in_one_call_the_last_counts() {
+    let body = "(call $put_many (i32.const 0) (i32.const 700) (i32.const 2) (i32.const 712) (i32.const 2) (i32.const 600) (i32.const 16))";
+    let data = r#"(data (i32.const 700) "\01\00\00\00\01\00\00\00\00\00\00\00\08\00\00\00\10\00\00\00")
+        (data (i32.const 600) "\05\00\00\00\00\00\00\00\07\00\00\00\00\00\00\00")"#;
+    let effects = run(body, data, 3, Limits::default()).unwrap();
+    assert_eq!(effects.state_calls, [StateCall { state: 0, key: 1, value: value(7) }]);
+}
+
+#[test]
 fn calls_that_are_lies_end_the_bundle() {
     let get = |state: u32, key: u32| format!("(call $get (i32.const {state}) (i32.const {key}) (i32.const 512))");
     let put = |length: u32| {
