@@ -128,8 +128,6 @@ class Control(exports.Control):
             _Program.sources = wasmill_sources.install(files)
             _Program.module = _Program.sources.run_program()
             _Program.functions = declare.functions_of(_Program.module, _Program.skipped)
-            for line in _told_of_skipped():
-                wasmill_output.warn(line)
         except BaseException as error:
             raise _problem(error) from None
         finally:
@@ -160,6 +158,8 @@ class Control(exports.Control):
         wasmill_files.granted.update(r.name for r in setup.resources)
         try:
             loaded = [_load(setup, b) for b in setup.bindings]
+            for line in _told_of_skipped() if setup.subtask == 0 else ():  # its brothers would say the same
+                wasmill_output.warn(line)
         except BaseException as error:
             raise _problem(error) from None
         finally:

@@ -144,6 +144,7 @@ def test_functions_that_cannot_be_used_are_told(wasm):
         def fine(a: int) -> "int32": ...
     """)
     assert list(g.describe()) == ["fine"]
+    g.load(dict(function="fine", arguments=[("a", "int64")]))
     told = "program.py:{}: {} is no function that a job can use: {}: correct that, or say @udf(input_types=..., result_type=...), or begin its name with _ if it is a helper"
     assert g.log == [("warn", told.format(line, name, why)) for line, name, why in (
         (2, "wave", "the annotation complex stands for no column type"),
