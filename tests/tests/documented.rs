@@ -96,6 +96,12 @@ fn job_files_fit_the_schema() {
         let errors: Vec<String> = validator.iter_errors(&value).map(|error| error.to_string()).collect();
         assert!(errors.is_empty(), "{job}\n{errors:#?}");
     }
-    let wrong: Value = serde_saphyr::from_str("name: x\nconfig: { bundle.sise: 1 }\npipeline: []\n").unwrap();
-    assert!(!validator.is_valid(&wrong));
+    for wrong in [
+        "name: x\nconfig: { bundle.sise: 1 }\npipeline: []\n",
+        "name: x\npipeline: [{ a: { from: b, wiht: { c: u.f(d) } } }]\n",
+        "name: x\npipeline: [{ a: { from: b, map: u.f, kay: [c] } }]\n",
+    ] {
+        let value: Value = serde_saphyr::from_str(wrong).unwrap();
+        assert!(!validator.is_valid(&value), "{wrong}");
+    }
 }
