@@ -1,5 +1,8 @@
 """The native harness: as in a job, but in this Python."""
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Iterator, NamedTuple, Optional
 
 import pytest
@@ -239,3 +242,18 @@ def test_an_accumulator_without_a_type_may_be_changed_in_place():
     h = Harness(Texts, arguments=[("k", "utf8")])
     h.feed("a", "b")
     assert h.results() == {None: "ab"}
+
+
+def test_a_row_may_be_annotated_where_the_codec_is_not():
+    """As in the Python of a user, who has the package alone."""
+    source = """
+from wasmill import MapFunction, Row
+from wasmill.testing import Harness
+class M(MapFunction):
+    def map(self, value: Row) -> int:
+        return value.a
+assert Harness(M).feed({"a": 1}) == [1] and type(Row(a=1)).__name__ == "Row"
+"""
+    src = Path(__file__).resolve().parent.parent / "src"
+    done = subprocess.run([sys.executable, "-c", source], env={"PYTHONPATH": str(src)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -182,5 +182,6 @@ def _in_c(codec):
     return codec.Row, codec.restore
 
 
+PlainRow.__name__ = PlainRow.__qualname__ = "Row"  # what users call it, in annotations and messages, with the codec or without
 _codec = sys.modules.get("_wasmill_codec")
 Row, restore = (PlainRow, plain_restore) if _codec is None else _in_c(_codec)
