@@ -1,6 +1,6 @@
 //! `make bench`: every piece of work, in every way, at every bundle size; then the tables.
 //!
-//! `QUICK=1` in the environment: short runs. Further arguments go to Criterion: `cargo bench -p wasmill-benches -- python-add`
+//! `QUICK=1` in the environment: short runs. Further arguments go to Criterion: `cargo bench --workspace --bench throughput -- python-add`
 //! measures only what has that in its name (`rust-add/wasmill/1 --exact`: only what is called that), and prints the tables without
 //! writing them.
 
@@ -8,30 +8,37 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, SystemTime};
 
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, SamplingMode, Throughput, measurement::WallTime};
-use wasmill_benches::figures::{WAYS, WayName, read_criterion, to_json};
+use wasmill_benches::figures::{Figure, WAYS, read_criterion, to_json};
+use wasmill_benches::latency::LATENCIES;
+use wasmill_benches::pace::Pace;
+use wasmill_benches::plots::{PLOTS, draw};
 use wasmill_benches::report::{Setting, page};
-use wasmill_benches::work::{BUNDLES, WORK, Work};
-use wasmill_benches::{BenchError, Way, native, process, python, root, wasmill};
+use wasmill_benches::same::check;
+use wasmill_benches::scaling::SCALING;
+use wasmill_benches::work::{WORK, Work};
+use wasmill_benches::{BenchError, Way, latency, open, program, python, root, scaling, wasmill};
 use wasmill_runtime::udf_file::Environment;
 
 /// That of the program.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// How long to measure.
-struct Pace {
-    quick: bool,
-    /// Of one run.
-    run: Duration,
-    samples: usize,
+/// For intervals that nothing here uses: a few are enough.
+const RESAMPLES: usize = 2000;
+
+/// Of the bundle sizes, the one that says least.
+const QUICK_LEAVES_OUT: usize = 10;
+
+/// What the arguments choose.
+struct Wanted {
+    parts: Vec<String>,
+    exact: bool,
 }
 
-impl Pace {
-    fn new(quick: bool) -> Pace {
-        match quick {
-            true => Pace { quick, run: Duration::from_millis(100), samples: 10 },
-            false => Pace { quick, run: Duration::from_millis(300), samples: 20 },
-        }
+impl Wanted {
+    fn fits(&self, name: &str) -> bool {
+        let fits = |part: &String| if self.exact { name == *part } else { name.contains(part.as_str()) };
+        self.parts.is_empty() || self.parts.iter().any(fits)
     }
 }
 
@@ -47,7 +54,8 @@ fn main() -> ExitCode {
 
 fn run() -> Result<(), BenchError> {
     let pace = Pace::new(std::env::var("QUICK").is_ok_and(|quick| !matches!(quick.as_str(), "" | "0")));
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let parts = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let wanted = Wanted { parts, exact: std::env::args().any(|argument| argument == "--exact") };
     let started = SystemTime::now();
     let folder = root().join("target/criterion");
     let environment = wasmill::environment()?;
@@ -56,11 +64,12 @@ fn run() -> Result<(), BenchError> {
         measure(work, &pace, &environment, &wanted, &mut criterion)?;
     }
     criterion.final_summary();
-    let figures = read_criterion(&folder, started)?;
+    let mut figures = read_criterion(&folder, started)?;
+    figures.extend(singly(&pace, &environment, &wanted)?);
     let page = page(&figures, &setting(pace.quick)?);
     println!("\n{page}");
-    if figures.len() < WORK.len() * BUNDLES.len() * WAYS.len() {
-        println!("Not everything was measured: docs/benchmarks.md and docs/benchmarks.json stay as they are.");
+    if !wanted.parts.is_empty() {
+        println!("Not everything was measured: what is in docs stays as it is.");
         return Ok(());
     }
     let docs = root().join("docs");
@@ -69,8 +78,29 @@ fn run() -> Result<(), BenchError> {
         let written = std::fs::create_dir_all(&docs).and_then(|()| std::fs::write(&path, text));
         written.map_err(|source| BenchError::File { path, source })
     };
+    for (name, title, prefix) in PLOTS {
+        draw(&docs.join(name), title, prefix, &figures)?;
+    }
     write("benchmarks.md", &page)?;
     write("benchmarks.json", &to_json(&figures))
+}
+
+/// What is no pace of one job, and so nothing for Criterion.
+fn singly(pace: &Pace, environment: &Environment, wanted: &Wanted) -> Result<Vec<Figure>, BenchError> {
+    let mut figures = Vec::new();
+    for (id, work) in LATENCIES.into_iter().filter(|(id, _)| wanted.fits(id)) {
+        figures.extend(latency::measure(id, work, pace, environment)?);
+    }
+    if wanted.fits("start") {
+        figures.extend(program::start(pace)?);
+    }
+    if wanted.fits("memory") {
+        figures.extend(program::memory(pace)?);
+    }
+    for id in SCALING.into_iter().filter(|_| wanted.fits("scaling")) {
+        figures.extend(scaling::measure(id, pace, environment)?);
+    }
+    Ok(figures)
 }
 
 /// The columns of one row of a table are measured one right after the other: a busy machine hits all of them.
@@ -78,27 +108,25 @@ fn measure(
     work: &'static Work,
     pace: &Pace,
     environment: &Environment,
-    wanted: &[String],
+    wanted: &Wanted,
     criterion: &mut Criterion,
 ) -> Result<(), BenchError> {
-    let mut group = criterion.benchmark_group(work.id);
-    group.sampling_mode(SamplingMode::Flat).sample_size(pace.samples).warm_up_time(pace.run);
+    let mut group = criterion.benchmark_group(work.name());
+    group.sampling_mode(SamplingMode::Flat).nresamples(RESAMPLES).sample_size(pace.samples).warm_up_time(pace.run);
     // As long as the samples take: Criterion then runs the job once a sample, and warns where that takes longer.
     group.measurement_time(pace.run * pace.samples as u32);
-    let exact = std::env::args().any(|argument| argument == "--exact");
-    for bundle in BUNDLES {
+    let mut checked = false;
+    for &bundle in work.bundles.iter().filter(|bundle| !(pace.quick && **bundle == QUICK_LEAVES_OUT)) {
         for way in WAYS {
             // Criterion filters too, but only once everything is set up.
-            let name = format!("{}/{}/{bundle}", work.id, way.text());
-            let fits = |part: &String| if exact { name == *part } else { name.contains(part) };
-            if !wanted.is_empty() && !wanted.iter().any(fits) {
+            if !wanted.fits(&format!("{}/{}/{bundle}", work.name(), way.text())) {
                 continue;
             }
-            let mut open = match way {
-                WayName::Wasmill => wasmill::open(work, bundle, environment),
-                WayName::Process => process::open(work, bundle)?,
-                WayName::Native => native::open(work, bundle)?,
-            };
+            if !checked {
+                checked = true;
+                check(work, bundle.max(100), environment)?;
+            }
+            let mut open = open(work, way, bundle, environment)?;
             let rows = rows_for(open.as_mut(), bundle, pace.run)?;
             group.throughput(Throughput::Elements(rows));
             sample(&mut group, BenchmarkId::new(way.text(), bundle), open.as_mut(), rows)?;
@@ -110,14 +138,13 @@ fn measure(
 
 /// How many rows take about `time`: whole batches, so that every way is cut alike.
 fn rows_for(way: &mut dyn Way, bundle: usize, time: Duration) -> Result<u64, BenchError> {
-    const STEP: u64 = 10_000;
-    let mut rows = way.rows_min().max(if bundle < 100 { 1000 } else { STEP });
+    let step = bundle.max(1000) as u64;
+    let mut rows = way.rows_min().max(step);
     loop {
         let took = way.run(rows)?;
         let factor = time.as_secs_f64() / took.as_secs_f64().max(1e-9);
         if factor < 4.0 {
-            let rows = ((rows as f64 * factor) as u64).max(way.rows_min());
-            return Ok(if rows > STEP { rows.next_multiple_of(STEP) } else { rows });
+            return Ok(((rows as f64 * factor) as u64).max(way.rows_min()).next_multiple_of(step));
         }
         // A short run says little: the next is at most ten times as long.
         rows = (rows as f64 * factor.min(10.0)) as u64;

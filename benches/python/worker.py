@@ -3,7 +3,7 @@
     worker.py FUNCTION SOCKET
 
 Says `ready` on standard output when it listens. A connection is a new instance of the function. An Arrow IPC stream comes in, one
-goes out, a batch for each batch. Answers are sent when there is nothing left to read, so that many small batches in flight share
+goes out, a batch for each batch, and one more of what a function holds back to the end. Answers are sent when there is nothing left to read, so that many small batches in flight share
 system calls.
 """
 
@@ -72,6 +72,9 @@ def serve(connection, run):
         if writer is None:
             writer = pa.ipc.new_stream(sink, answer.schema)
         writer.write_batch(answer)
+    end = getattr(run, "end", None)
+    if writer is not None and end is not None:
+        writer.write_batch(end())
     if writer is not None:
         writer.close()
     outgoing.send()

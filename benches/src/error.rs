@@ -30,6 +30,14 @@ pub enum BenchError {
     Answer { what: &'static str, got: String, want: &'static str },
     #[error("{got} rows came out, expected {want}")]
     Rows { got: u64, want: u64 },
+    #[error("{work}: {way} does not do the same: {what}")]
+    NotTheSame { work: String, way: String, what: String },
+    #[error("cannot choose cores: {0}")]
+    Cores(std::io::Error),
+    #[error("{what} gave nothing to measure: {problem}")]
+    Nothing { what: &'static str, problem: String },
+    #[error("cannot draw {}: {problem}", .path.display())]
+    Plot { path: PathBuf, problem: String },
     #[error("{}: no Criterion estimate: {problem}", .path.display())]
     Estimate { path: PathBuf, problem: String },
 }

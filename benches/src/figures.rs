@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use crate::BenchError;
-use crate::work::{BUNDLES, WORK};
+use crate::work::WORK;
 
 /// Who did the work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +44,12 @@ pub struct Figure {
     pub unit: String,
 }
 
+impl Figure {
+    pub(crate) fn new(id: &str, way: WayName, bundle: usize, stat: &str, value: f64, unit: &str) -> Figure {
+        Figure { id: id.to_owned(), way, bundle, stat: stat.to_owned(), value, unit: unit.to_owned() }
+    }
+}
+
 pub const ROWS_PER_SECOND: &str = "rows/s";
 
 /// The parts of Criterion's `estimates.json` and `benchmark.json` that we read.
@@ -77,12 +83,11 @@ struct Throughput {
 pub fn read_criterion(folder: &Path, since: SystemTime) -> Result<Vec<Figure>, BenchError> {
     let mut figures = Vec::new();
     for work in &WORK {
-        for bundle in BUNDLES {
+        for &bundle in work.bundles {
             for way in WAYS {
-                let place = folder.join(work.id).join(way.text()).join(bundle.to_string()).join("new");
+                let place = folder.join(work.name()).join(way.text()).join(bundle.to_string()).join("new");
                 let Some(value) = rows_per_second(&place, since)? else { continue };
-                let (id, stat, unit) = (work.id.to_owned(), work.stat.to_owned(), ROWS_PER_SECOND.to_owned());
-                figures.push(Figure { id, way, bundle, stat, value, unit });
+                figures.push(Figure::new(work.id, way, bundle, work.stat, value, ROWS_PER_SECOND));
             }
         }
     }

@@ -10,21 +10,35 @@
 //! work on so many rows and says how long that took. `benches/throughput.rs` hands that to Criterion, in which everything is one
 //! benchmark `id/way/bundle`; [`figures`] reads Criterion's medians back, and [`report`] makes tables of them.
 
+pub mod floor;
 pub mod work;
 
 pub mod native;
 pub mod process;
 pub mod wasmill;
 
-pub mod figures;
-pub mod report;
+pub mod same;
 
+pub mod latency;
+pub mod program;
+pub mod scaling;
+
+pub mod figures;
+pub mod pace;
+pub mod plots;
+pub mod report;
+pub mod targets;
+
+mod cores;
 mod error;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use arrow::array::ArrayRef;
+use wasmill_runtime::udf_file::Environment;
+
+use figures::WayName;
+use work::Work;
 
 pub use error::BenchError;
 
@@ -41,11 +55,29 @@ pub trait Way {
         1
     }
 
-    /// What the function makes of the first `rows` rows, for a test that all ways do the same. `None`: this way keeps it to itself.
+    /// What the function makes of the first `rows` rows, a line each, to see that all ways do the same. `None`: this way keeps it to
+    /// itself.
     ///
     /// # Errors
     /// As [`run`](Self::run).
-    fn output(&mut self, rows: u64) -> Result<Option<ArrayRef>, BenchError>;
+    fn output(&mut self, rows: u64) -> Result<Option<Vec<String>>, BenchError>;
+}
+
+/// A way to do `work`, on one core where it can be held to it.
+///
+/// # Errors
+/// [`BenchError`] if it cannot be set up.
+pub fn open(
+    work: &'static Work,
+    way: WayName,
+    bundle: usize,
+    environment: &Environment,
+) -> Result<Box<dyn Way>, BenchError> {
+    match way {
+        WayName::Wasmill => Ok(wasmill::open(work, bundle, 1, environment)),
+        WayName::Process => process::open(work, bundle),
+        WayName::Native => native::open(work, bundle),
+    }
 }
 
 /// The folder of the repository, in which everything that is measured has been built.

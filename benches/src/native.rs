@@ -4,16 +4,15 @@ use std::fs::File;
 use std::hint::black_box;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch};
-use arrow::compute::concat;
-use arrow::datatypes::{Float64Type, Int64Type};
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow_ipc::writer::StreamWriter;
-use hashbrown::HashMap;
 use tempfile::TempDir;
 
+use crate::cores::on_one_core;
+use crate::floor::RustFunction;
+use crate::same::lines;
 use crate::work::{Floor, Work, for_each_bundle};
 use crate::{BenchError, Way, python, root};
 
@@ -24,46 +23,8 @@ use crate::{BenchError, Way, python, root};
 pub fn open(work: &'static Work, bundle: usize) -> Result<Box<dyn Way>, BenchError> {
     Ok(match work.floor {
         Floor::Rust(make) => Box::new(Rust { work, bundle, make }),
-        Floor::Python(function) => Box::new(InProcess::start(work, bundle, function)?),
+        Floor::Python => Box::new(InProcess::start(work, bundle)?),
     })
-}
-
-/// A function of a batch; it may keep state.
-pub trait RustFunction {
-    fn call(&mut self, rows: &RecordBatch) -> ArrayRef;
-}
-
-/// `i + 1` of the first column.
-pub fn add_one() -> Box<dyn RustFunction> {
-    struct AddOne;
-    impl RustFunction for AddOne {
-        fn call(&mut self, rows: &RecordBatch) -> ArrayRef {
-            Arc::new(rows.column(0).as_primitive::<Int64Type>().unary::<_, Int64Type>(|i| i.wrapping_add(1)))
-        }
-    }
-    Box::new(AddOne)
-}
-
-/// The mean so far of the second column, per value of the first.
-pub fn keyed_average() -> Box<dyn RustFunction> {
-    #[derive(Default)]
-    struct KeyedAverage {
-        states: HashMap<i64, (f64, i64)>,
-    }
-    impl RustFunction for KeyedAverage {
-        fn call(&mut self, rows: &RecordBatch) -> ArrayRef {
-            let keys = rows.column(0).as_primitive::<Int64Type>().values();
-            let values = rows.column(1).as_primitive::<Float64Type>().values();
-            let means = keys.iter().zip(values).map(|(key, value)| {
-                let (sum, count) = self.states.entry(*key).or_default();
-                *sum += value;
-                *count += 1;
-                *sum / *count as f64
-            });
-            Arc::new(Float64Array::from_iter_values(means))
-        }
-    }
-    Box::new(KeyedAverage::default())
 }
 
 /// Generator → function → nowhere, in this thread.
@@ -75,7 +36,7 @@ struct Rust {
 
 impl Rust {
     fn each(&self, rows: u64, mut each: impl FnMut(ArrayRef)) -> Result<Duration, BenchError> {
-        let source = self.work.source(rows)?;
+        let source = self.work.source(rows, &[])?;
         let mut function = (self.make)();
         let mut got = 0;
         let started = Instant::now();
@@ -92,20 +53,15 @@ impl Rust {
 
 impl Way for Rust {
     fn run(&mut self, rows: u64) -> Result<Duration, BenchError> {
-        self.each(rows, |column| drop(black_box(column)))
+        on_one_core(|| self.each(rows, |column| drop(black_box(column))))
     }
 
-    fn output(&mut self, rows: u64) -> Result<Option<ArrayRef>, BenchError> {
+    fn output(&mut self, rows: u64) -> Result<Option<Vec<String>>, BenchError> {
         let mut columns = Vec::new();
         self.each(rows, |column| columns.push(column))?;
-        Ok(Some(joined(&columns)?))
+        let batches = columns.into_iter().map(|column| RecordBatch::try_from_iter([("result", column)]));
+        Ok(Some(lines(self.work.results, &batches.collect::<Result<Vec<_>, _>>()?)?))
     }
-}
-
-/// One column of all.
-pub(crate) fn joined(columns: &[ArrayRef]) -> Result<ArrayRef, BenchError> {
-    let columns: Vec<&dyn Array> = columns.iter().map(AsRef::as_ref).collect();
-    Ok(concat(&columns)?)
 }
 
 /// Rows that CPython in-process goes over again and again: it has no generator to wait for.
@@ -124,13 +80,13 @@ struct InProcess {
 }
 
 impl InProcess {
-    fn start(work: &Work, bundle: usize, function: &str) -> Result<InProcess, BenchError> {
+    fn start(work: &Work, bundle: usize) -> Result<InProcess, BenchError> {
         let folder = tempfile::tempdir().map_err(BenchError::file(std::env::temp_dir()))?;
         let path = folder.path().join("rows.arrow");
         write_rows(work, &path)?;
         let mut process = Command::new(python()?)
             .arg(root().join("benches/python/in_process.py"))
-            .arg(function)
+            .arg(work.process)
             .arg(&path)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -143,7 +99,7 @@ impl InProcess {
 }
 
 fn write_rows(work: &Work, path: &std::path::Path) -> Result<(), BenchError> {
-    let source = work.source(IN_PROCESS_ROWS)?;
+    let source = work.source(IN_PROCESS_ROWS, &[])?;
     let file = File::create(path).map_err(BenchError::file(path))?;
     let mut writer = StreamWriter::try_new_buffered(file, &source.schema())?;
     for_each_bundle(source.as_ref(), usize::MAX, |batch| Ok(writer.write(&batch)?))?;
@@ -162,7 +118,7 @@ impl Way for InProcess {
         }
     }
 
-    fn output(&mut self, _: u64) -> Result<Option<ArrayRef>, BenchError> {
+    fn output(&mut self, _: u64) -> Result<Option<Vec<String>>, BenchError> {
         Ok(None)
     }
 }

@@ -11,14 +11,15 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
 use crossbeam::channel::{Receiver, Sender, bounded};
 use tempfile::TempDir;
 use wasmill_runtime::connector::Source;
 
-use crate::native::{end, joined};
+use crate::native::end;
+use crate::same::lines;
 use crate::work::{Work, for_each_bundle};
 use crate::{BenchError, Way, python, root};
 
@@ -47,6 +48,11 @@ pub struct Process {
 /// # Errors
 /// [`BenchError`] if it does not come up.
 pub fn open(work: &'static Work, bundle: usize) -> Result<Box<dyn Way>, BenchError> {
+    Ok(Box::new(start(work, bundle)?))
+}
+
+/// As [`open`].
+pub(crate) fn start(work: &'static Work, bundle: usize) -> Result<Process, BenchError> {
     let folder = tempfile::tempdir().map_err(BenchError::file(std::env::temp_dir()))?;
     let socket = folder.path().join("udf.sock");
     let mut process = Command::new(python()?)
@@ -61,16 +67,24 @@ pub fn open(work: &'static Work, bundle: usize) -> Result<Box<dyn Way>, BenchErr
     let mut ready = String::new();
     BufReader::new(output).read_line(&mut ready).map_err(BenchError::worker(WORKER))?;
     match ready.trim() {
-        "ready" => Ok(Box::new(worker)),
+        "ready" => Ok(worker),
         _ => Err(BenchError::Answer { what: WORKER, got: ready, want: "\"ready\"" }),
     }
 }
 
 impl Process {
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    pub(crate) fn connect(&self) -> Result<UnixStream, BenchError> {
+        UnixStream::connect(&self.socket).map_err(BenchError::worker(WORKER))
+    }
+
     /// From the first row sent to the last received. Every connection is a new instance of the function.
     fn each(&self, rows: u64, each: impl FnMut(RecordBatch)) -> Result<Duration, BenchError> {
-        let source = self.work.source(rows)?;
-        let stream = UnixStream::connect(&self.socket).map_err(BenchError::worker(WORKER))?;
+        let source = self.work.source(rows, &[])?;
+        let stream = self.connect()?;
         let (window, slots) = bounded(IN_FLIGHT_BUNDLES_MAX);
         let started = Instant::now();
         let (sent, received) = std::thread::scope(|scope| {
@@ -86,7 +100,8 @@ impl Process {
         let time = started.elapsed();
         let got = received?;
         sent?;
-        if got == rows { Ok(time) } else { Err(BenchError::Rows { got, want: rows }) }
+        let want = self.work.results.of(rows);
+        if got == want { Ok(time) } else { Err(BenchError::Rows { got, want }) }
     }
 }
 
@@ -95,10 +110,10 @@ impl Way for Process {
         self.each(rows, |batch| drop(black_box(batch)))
     }
 
-    fn output(&mut self, rows: u64) -> Result<Option<ArrayRef>, BenchError> {
-        let mut columns = Vec::new();
-        self.each(rows, |batch| columns.extend(batch.columns().last().cloned()))?;
-        Ok(Some(joined(&columns)?))
+    fn output(&mut self, rows: u64) -> Result<Option<Vec<String>>, BenchError> {
+        let mut batches = Vec::new();
+        self.each(rows, |batch| batches.push(batch))?;
+        Ok(Some(lines(self.work.results, &batches)?))
     }
 }
 

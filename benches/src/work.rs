@@ -8,14 +8,21 @@ use wasmill_runtime::connector::{ConnectorContext, ConnectorRegistry, ReadOutcom
 use wasmill_runtime::job_file;
 use wasmill_runtime::spec::{Endpoint, JobSpec, OperationSpec};
 
-use crate::native::{self, RustFunction};
+use crate::floor::{self, RustFunction};
 use crate::{BenchError, root};
 
 /// Rows of a call. 1 is `execution-mode: thread`.
 pub const BUNDLES: [usize; 5] = [1, 10, 100, 1000, 10_000];
+/// For work that is about large bundles.
+const LARGE: [usize; 2] = [1000, 10_000];
+/// For windows, which fire once in 10 000 rows.
+const MIDDLE: [usize; 3] = [100, 1000, 10_000];
 
-/// What a source reads at once in all ways: the default of `arrow.batch.size`.
-pub const BATCH_ROWS: usize = 10_000;
+/// What a source reads at once in all ways. The default of `arrow.batch.size` is 10 000; small bundles are slow, and the pace can be
+/// seen only once several batches have come to the sink.
+pub fn batch_rows(bundle: usize) -> usize {
+    if bundle < 100 { 1000 } else { 10_000 }
+}
 
 /// The same in every way.
 pub struct Work {
@@ -24,9 +31,13 @@ pub struct Work {
     pub title: &'static str,
     /// Tells variants of one id apart; [`PLAIN`] where there are none.
     pub stat: &'static str,
+    /// What the variant changes in the job, as `--set` takes it.
+    pub set: Option<(&'static str, &'static str)>,
+    pub bundles: &'static [usize],
     pub floor: Floor,
-    /// The function of `python/udfs.py` that a worker process serves.
+    /// The function of `python/calls.py` that a worker process serves.
     pub process: &'static str,
+    pub results: Results,
 }
 
 /// The stat of work that has one variant only.
@@ -36,40 +47,92 @@ pub const PLAIN: &str = "median";
 pub enum Floor {
     /// Makes a new instance of it.
     Rust(fn() -> Box<dyn RustFunction>),
-    /// A function of `python/udfs.py`, in CPython itself.
-    Python(&'static str),
+    /// A function of `python/calls.py`, in CPython itself.
+    Python,
 }
 
-/// Everything, in the order of the report.
-pub const WORK: [Work; 4] = [
+/// What comes out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Results {
+    /// A row for each row: the result is the last column.
+    EachRow,
+    /// Windows of 10 000 rows with 1000 keys. The last one fires at the end of all, with no row to wait for.
+    Windows,
+}
+
+const WINDOW_ROWS: u64 = 10_000;
+const KEYS: u64 = 1000;
+
+impl Results {
+    /// How many come of `rows` rows.
+    pub fn of(self, rows: u64) -> u64 {
+        match self {
+            Results::EachRow => rows,
+            Results::Windows => rows / WINDOW_ROWS * KEYS + (rows % WINDOW_ROWS).min(KEYS),
+        }
+    }
+
+    /// How many come together with others at the end, so that they say nothing about the pace.
+    pub fn at_end(self) -> u64 {
+        match self {
+            Results::EachRow => 0,
+            Results::Windows => KEYS,
+        }
+    }
+
+    /// The columns to compare; `None`: the last.
+    pub fn columns(self) -> Option<[&'static str; 5]> {
+        match self {
+            Results::EachRow => None,
+            Results::Windows => Some(["key", "window_start", "count", "sum", "max"]),
+        }
+    }
+}
+
+/// Work of one variant with all bundles.
+const fn work(id: &'static str, title: &'static str, floor: Floor, process: &'static str) -> Work {
+    Work { id, title, stat: PLAIN, set: None, bundles: &BUNDLES, floor, process, results: Results::EachRow }
+}
+
+const fn keyed(stat: &'static str, function: &'static str, bundles: &'static [usize]) -> Work {
     Work {
-        id: "rust-add",
-        title: "Rust, `i + 1`",
-        stat: PLAIN,
-        floor: Floor::Rust(native::add_one),
-        process: "add_one",
-    },
+        stat,
+        set: Some(("nodes.results.process", function)),
+        bundles,
+        ..work(
+            "rust-keyed-average",
+            "Rust, mean per key: two value states, 1000 keys",
+            Floor::Rust(floor::keyed_average),
+            "KeyedAverage",
+        )
+    }
+}
+
+/// Everything, in the order of the report; variants of one id follow each other.
+pub const WORK: [Work; 11] = [
+    work("rust-add", "Rust, `i + 1`", Floor::Rust(floor::add_one), "one_more"),
+    work("rust-work", "Rust, 64 rounds of SplitMix64 a row", Floor::Rust(floor::rounds), "work"),
     Work {
-        id: "rust-keyed-average",
-        title: "Rust, mean per key: two value states, 1000 keys",
-        stat: "column",
-        floor: Floor::Rust(native::keyed_average),
-        process: "KeyedAverage",
+        bundles: &LARGE,
+        ..work("rust-vectorized", "Rust, vectorised kernel over f64, i64, utf8", Floor::Rust(floor::revenue), "revenue")
     },
+    keyed("column", "bench.KeyedAverage", &BUNDLES),
+    keyed("batched", "bench.KeyedAverageByCall", &MIDDLE),
+    keyed("single", "bench.KeyedAverageOneByOne", &MIDDLE),
+    work("python-add", "Python, `i + 1`", Floor::Python, "one_more"),
+    work("python-keyed-average", "Python, mean per key: two value states, 1000 keys", Floor::Python, "KeyedAverage"),
+    work("python-json", "Python, `json.loads`, a field, upper; 155-byte documents", Floor::Python, "name_of"),
     Work {
-        id: "python-add",
-        title: "Python, `i + 1`",
-        stat: PLAIN,
-        floor: Floor::Python("add_one"),
-        process: "add_one",
+        bundles: &MIDDLE,
+        results: Results::Windows,
+        ..work(
+            "python-window",
+            "Python, count, sum and max in tumbling event-time windows, 1000 keys",
+            Floor::Python,
+            "Summarise",
+        )
     },
-    Work {
-        id: "python-keyed-average",
-        title: "Python, mean per key: two value states, 1000 keys",
-        stat: PLAIN,
-        floor: Floor::Python("KeyedAverage"),
-        process: "KeyedAverage",
-    },
+    work("python-process", "Python, `process_element` as a generator, one output a row", Floor::Python, "OneMore"),
 ];
 
 /// The connectors that job files may name.
@@ -79,9 +142,23 @@ pub fn connectors() -> ConnectorRegistry {
     registry
 }
 
+/// The job file `id.yaml`.
+pub fn job_path(id: &str) -> PathBuf {
+    root().join("benches/jobs").join(format!("{id}.yaml"))
+}
+
 impl Work {
+    /// In Criterion's names, in which no two may be the same.
+    pub fn name(&self) -> String {
+        if self.stat == PLAIN { self.id.to_owned() } else { format!("{}.{}", self.id, self.stat) }
+    }
+
+    pub fn python(&self) -> bool {
+        matches!(self.floor, Floor::Python)
+    }
+
     pub fn job_path(&self) -> PathBuf {
-        root().join("benches/jobs").join(format!("{}.yaml", self.id))
+        job_path(self.id)
     }
 
     /// The job for so many rows, with further settings as `--set` takes them.
@@ -92,6 +169,7 @@ impl Work {
         let path = self.job_path();
         let text = std::fs::read_to_string(&path).map_err(BenchError::file(&path))?;
         let mut pairs = vec![("nodes.rows.rows".to_owned(), rows.to_string())];
+        pairs.extend(self.set.map(|(key, value)| (key.to_owned(), value.to_owned())));
         pairs.extend(set.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
         let base = root().join("benches/jobs");
         job_file::read(&text, &base, &pairs).map_err(|problems| BenchError::Job { path, problems })
@@ -101,19 +179,27 @@ impl Work {
     ///
     /// # Errors
     /// As [`job`](Self::job); [`BenchError::NoSource`], [`BenchError::Connector`].
-    pub fn source(&self, rows: u64) -> Result<Arc<dyn Source>, BenchError> {
-        let mut job = self.job(rows, &[])?;
-        match job.nodes.first_mut().map(|node| &mut node.operation) {
-            Some(OperationSpec::Source { source: Endpoint::Named(spec), .. }) => {
-                let context = ConnectorContext { base: &job.base, options: &mut spec.options };
-                Ok(connectors().source(&spec.connector.text, context)?)
-            }
-            _ => Err(BenchError::NoSource { path: self.job_path() }),
-        }
+    pub fn source(&self, rows: u64, set: &[(&str, String)]) -> Result<Arc<dyn Source>, BenchError> {
+        let mut job = self.job(rows, set)?;
+        source_of(&mut job)?.ok_or_else(|| BenchError::NoSource { path: self.job_path() })
     }
 }
 
-/// Reads a source from end to end in batches of [`BATCH_ROWS`], as a job does, cut to `bundle` rows.
+/// What the first node of a job reads from.
+///
+/// # Errors
+/// [`BenchError::Connector`].
+pub fn source_of(job: &mut JobSpec) -> Result<Option<Arc<dyn Source>>, BenchError> {
+    match job.nodes.first_mut().map(|node| &mut node.operation) {
+        Some(OperationSpec::Source { source: Endpoint::Named(spec), .. }) => {
+            let context = ConnectorContext { base: &job.base, options: &mut spec.options };
+            Ok(Some(connectors().source(&spec.connector.text, context)?))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Reads a source from end to end as a job does, cut to `bundle` rows.
 ///
 /// # Errors
 /// The source's and those of `each`.
@@ -125,7 +211,7 @@ pub fn for_each_bundle(
     for split in source.splits()? {
         let mut reader = source.open(&split)?;
         loop {
-            match reader.next(BATCH_ROWS)? {
+            match reader.next(batch_rows(bundle))? {
                 ReadOutcome::End => break,
                 ReadOutcome::Rows { rows, .. } => {
                     let mut at = 0;

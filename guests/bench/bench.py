@@ -1,4 +1,4 @@
-"""What is measured of UDFs in Python, beside the functions of benches/python: documents, aggregates, generators.
+"""The UDFs in Python that are measured. All ways run this file: Wasmill's runner, the worker process, CPython in-process.
 
     wasmill udf bench guests/bench/bench.py one_more
 """
@@ -17,6 +17,15 @@ def one_more(i: int) -> int:
 def name_of(document: str) -> str:
     """A field of a JSON document, in capitals."""
     return json.loads(document)["name"].upper()
+
+
+def work(x: int, rounds: int) -> int:
+    """Rounds of SplitMix64: what the Rust function of this name does."""
+    for _ in range(rounds):
+        x = (x + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+        x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+        x ^= x >> 31
+    return x - (1 << 64) if x >> 63 else x
 
 
 class KeyedAverage(KeyedProcessFunction):

@@ -32,6 +32,13 @@ fn fahrenheit(celsius: Column<'_, f64>) -> Vec<f64> {
     celsius.map(|celsius| celsius * 1.8 + 32.0)
 }
 
+/// Price times count where the name begins with `a`, else 0: three columns of three types.
+#[udf(vectorized)]
+fn revenue(price: Column<'_, f64>, count: Column<'_, i64>, name: Utf8Column<'_>) -> Vec<f64> {
+    let mut products = price.zip(&count, |price, count| price * count as f64).into_iter();
+    name.map(|name| products.next().filter(|_| name.starts_with('a')).unwrap_or(0.0))
+}
+
 /// ASCII upper case of a text.
 #[udf]
 fn upper(text: &str) -> String {
@@ -50,27 +57,38 @@ struct Reading {
     value: f64,
 }
 
-#[derive(States)]
-struct KeyedAverage {
-    count: ValueState<i64>,
-    sum: ValueState<f64>,
+/// The mean of a key's values so far, once for each way that a function can reach its state.
+macro_rules! keyed_average {
+    ($name:ident, $(#[$attribute:meta])?) => {
+        #[derive(States)]
+        struct $name {
+            $(#[$attribute])?
+            count: ValueState<i64>,
+            $(#[$attribute])?
+            sum: ValueState<f64>,
+        }
+
+        /// The mean of a key's values so far.
+        #[udf]
+        impl Process for $name {
+            type In = Reading;
+            type Out = f64;
+
+            fn process(&mut self, reading: Reading, context: &mut Context<'_, f64>) -> Result {
+                let count = self.count.get().unwrap_or(0) + 1;
+                let sum = self.sum.get().unwrap_or(0.0) + reading.value;
+                self.count.set(count);
+                self.sum.set(sum);
+                context.emit(sum / count as f64);
+                Ok(())
+            }
+        }
+    };
 }
 
-/// The mean of a key's values so far.
-#[udf]
-impl Process for KeyedAverage {
-    type In = Reading;
-    type Out = f64;
-
-    fn process(&mut self, reading: Reading, context: &mut Context<'_, f64>) -> Result {
-        let count = self.count.get().unwrap_or(0) + 1;
-        let sum = self.sum.get().unwrap_or(0.0) + reading.value;
-        self.count.set(count);
-        self.sum.set(sum);
-        context.emit(sum / count as f64);
-        Ok(())
-    }
-}
+keyed_average!(KeyedAverage,);
+keyed_average!(KeyedAverageByCall, #[state(access = "call")]);
+keyed_average!(KeyedAverageOneByOne, #[state(access = "call", prefetch = false)]);
 
 #[derive(Default)]
 struct Mean;
@@ -105,4 +123,16 @@ impl Aggregate for Mean {
     }
 }
 
-export!(add_one, add_one_vectorized, work, fahrenheit, upper, describe, KeyedAverage, Mean);
+export!(
+    add_one,
+    add_one_vectorized,
+    work,
+    fahrenheit,
+    upper,
+    revenue,
+    describe,
+    KeyedAverage,
+    KeyedAverageByCall,
+    KeyedAverageOneByOne,
+    Mean
+);
