@@ -59,7 +59,41 @@ const TARGETS: [(&str, &str, usize, Goal); 37] = [
 ];
 
 /// By profile (`perf record` of the bench with one name): where the time goes in work whose target is missed.
-const LIMITS: [(&str, &str); 0] = [];
+const LIMITS: [(&str, &str); 7] = [
+    (
+        "rust-add",
+        "at bundle 1 the host, not the guest: calling, reading the answer and moving its row take most of the time, the guest \
+     under a tenth. No single function stands out.",
+    ),
+    (
+        "rust-keyed-average",
+        "`column`: a quarter is finding each row's key and its slot, a third the guest; with bundles of 1000 the frames of \
+     states are copied ten times as often. `single`: almost all is the component model's way out of the guest and back, two calls and two \
+     answers a row, each with its own lowering and lifting.",
+    ),
+    (
+        "python-keyed-average",
+        "from bundles of 1000 on, CPython's evaluator (over a quarter of all by itself), making and freeing floats, ints \
+     and generators; the SDK's C code is about a tenth, the host less. CPython is built for Wasm without LTO and PGO, and every loop checks \
+     the deadline. At bundle 1 the host is the larger half: keys, states and frames for a single row.",
+    ),
+    (
+        "python-window",
+        "CPython's evaluator and the freeing of objects, and setting fields of the accumulator by name, three times a row, \
+     which go through general attribute access. A window of ten rows a key also means a result for ten rows.",
+    ),
+    ("python-json", "making and freeing CPython's objects; decoding is in C."),
+    (
+        "memory",
+        "`job`: half is the allocator's, most of it left from the 31 MB of the Python runner, which is read and hashed at the start. \
+     `instance`: 5 MB are pages of CPython's memory image that it writes to while it starts and loads the UDF, 4 MB are the allocator's \
+     for its task: batches of up to 10 000 rows, and what a thread's heap holds.",
+    ),
+    (
+        "scaling",
+        "see `python-keyed-average` and `python-json`; a machine whose second core is busy shows it here first.",
+    ),
+];
 
 /// What one row must reach, and whether it does: none where nothing is asked.
 pub fn judge(figures: &[Figure], id: &str, stat: &str, bundle: usize) -> Vec<(Goal, bool)> {
