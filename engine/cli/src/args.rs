@@ -15,7 +15,8 @@ Exit codes: 0 done, 1 the job failed, 2 the job is not valid or the command is w
 The first Ctrl-C stops the sources and finishes what is on its way; the second leaves at once.";
 
 const CHECK_EXAMPLES: &str = "\
-Checks everything that can be wrong: shape, names, types, functions, files. Loads and opens each UDF, reads no row, writes nothing.
+Checks everything that can be wrong: shape, names, types, functions, input files. Loads and opens each UDF, reads no row, writes nothing;
+whether the outputs can be written is seen by `run`.
 
 Examples:
   wasmill check job.yaml

@@ -10,6 +10,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use wasmill_runtime::connector::{ConnectorContext, ConnectorError};
 
+use crate::calendar;
 use crate::csv_dialect::Dialect;
 use crate::datum::notation;
 use crate::file_sink::{EncodeError, Encoder, Format};
@@ -110,6 +111,7 @@ impl CsvEncoder {
 
 impl Encoder for CsvEncoder {
     fn write(&mut self, rows: &RecordBatch) -> Result<(), EncodeError> {
+        calendar::check(rows)?;
         let options = FormatOptions::default();
         let columns = rows.columns().iter().map(|column| {
             let formatter = ArrayFormatter::try_new(column.as_ref(), &options)?;

@@ -11,6 +11,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use wasmill_runtime::connector::{ConnectorContext, ConnectorError};
 
+use crate::calendar;
 use crate::datum::notation;
 use crate::file_sink::{EncodeError, Encoder, Format};
 use crate::options::wrong;
@@ -128,6 +129,8 @@ struct JsonEncoder(arrow_json::Writer<Box<dyn Write + Send>, LineDelimited>);
 
 impl Encoder for JsonEncoder {
     fn write(&mut self, rows: &RecordBatch) -> Result<(), EncodeError> {
+        // Arrow's writer would put the text of its error in the place of the value.
+        calendar::check(rows)?;
         Ok(self.0.write(rows)?)
     }
 

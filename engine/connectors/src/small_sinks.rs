@@ -8,6 +8,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use wasmill_runtime::connector::{Committable, ConnectorContext, ConnectorError, Sink, SinkWriter, Subtask};
 
+use crate::calendar;
 use crate::contract_types;
 use crate::file_sink::Format;
 use crate::formats::{JsonLines, json_writer};
@@ -98,6 +99,7 @@ fn cannot_print(error: io::Error) -> ConnectorError {
 
 impl PrintWriter {
     fn lines(&self, rows: &RecordBatch) -> Result<Vec<u8>, ConnectorError> {
+        calendar::check(rows).map_err(|error| ConnectorError::new("cannot print rows as JSON").caused_by(error))?;
         let mut writer = json_writer(Vec::new());
         writer.write(rows).map_err(|error| ConnectorError::new("cannot print rows as JSON").caused_by(error))?;
         let lines = writer.into_inner();
