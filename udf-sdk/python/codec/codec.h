@@ -92,6 +92,7 @@ PyObject *timestamp_read(const Type *t, int64_t value);
 int date_write(const Type *t, PyObject *value, uint8_t *to);
 int time_write(const Type *t, PyObject *value, uint8_t *to);
 int timestamp_write(const Type *t, PyObject *value, uint8_t *to);
+int time_reads_back(const Type *t, PyObject *value); /* of all three, as values do (values.c) */
 PyObject *scalar_read(const Type *t, const uint8_t *at);
 int scalar_write(const Type *t, PyObject *value, uint8_t *to); /* 2 = the value is null instead (decimal overflow) */
 typedef struct { const char *at; Py_ssize_t size; Py_buffer view; int held; } Text;
@@ -203,6 +204,7 @@ void builder_free(Builder *b);
 /* ---- values.c: single values, encoded */
 int value_write(const Type *t, PyObject *value, Buffer *to); /* not nullable at the top */
 PyObject *value_read(const Type *t, const uint8_t *at, uint32_t length);
+int value_reads_back(const Type *t, PyObject *value); /* it was written, and what would be read is the same */
 
 /* ---- states.c */
 typedef struct { const uint8_t *at; uint32_t length, capacity; uint8_t known, present, written; } Cell;

@@ -269,8 +269,7 @@ static void run_reduce(Function *f) {
       hold_place(f, row);
     }
     Py_CLEAR(*live);
-    /* A struct made of something else than a Row is read back as one by the next call. */
-    if (ok && (f->result->code != T_STRUCT || is_row(result))) { *live = result; result = NULL; }
+    if (ok && value_reads_back(s->type, result)) { *live = result; result = NULL; }
     Py_XDECREF(result);
     Py_XDECREF(value);
   }
@@ -293,18 +292,19 @@ PyObject *accumulator(Function *f, uint32_t key) { /* borrowed, from `live` */
   return *live;
 }
 
-/* The accumulator of a row is what its call returned, or the one that it was given. */
+/* The accumulator of a row is what its call returned, or the one that it was given. The next row gets it as it is, if it would look the
+ * same in the next bundle; else it is read back. */
 int keep_folded(Function *f, PyObject *held, PyObject *result) {
   State *s = f->state[0];
-  PyObject **live = &current.live[current.key];
-  int replaced = result != Py_None;
-  if (!state_replace(s, current.key, replaced ? result : held)) return 0;
-  if (!replaced || result == held) return 1;
-  Py_CLEAR(*live);
-  /* A struct made of something else than a Row is read back as one by the next call. */
-  if (s->type->code == T_STRUCT && !is_row(result)) return 1;
-  Py_INCREF(result);
-  *live = result;
+  PyObject **live = &current.live[current.key], *kept = result == Py_None ? held : result;
+  if (!state_replace(s, current.key, kept)) return 0;
+  if (!value_reads_back(s->type, kept)) {
+    Py_CLEAR(*live);
+  } else if (kept != *live) {
+    Py_INCREF(kept);
+    Py_CLEAR(*live);
+    *live = kept;
+  }
   return 1;
 }
 

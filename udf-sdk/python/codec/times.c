@@ -248,3 +248,9 @@ int time_write(const Type *t, PyObject *value, uint8_t *to) {
   memcpy(to, &micros, 8);
   return 1;
 }
+
+int time_reads_back(const Type *t, PyObject *value) {
+  PyTypeObject *class = Py_TYPE(value);
+  if (t->code != T_TIMESTAMP) return class == (t->code == T_DATE ? api->date_type : api->time_type);
+  return class == api->datetime_type && !t->zone && t->per_second >= 1000000;
+}

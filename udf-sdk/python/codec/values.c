@@ -204,3 +204,46 @@ PyObject *value_read(const Type *t, const uint8_t *at, uint32_t length) {
   In in = {at, at + length};
   return read_value(t, &in);
 }
+
+static int items_read_back(const Type *t, PyObject *list) {
+  for (Py_ssize_t i = 0, size = list_size(list); i < size; i++)
+    if (!value_reads_back(t, list_item(list, i))) return 0;
+  return 1;
+}
+
+static int pairs_read_back(const Type *t, PyObject *dict) {
+  Py_ssize_t next = 0;
+  PyObject *key, *item;
+  while (PyDict_Next(dict, &next, &key, &item))
+    if (!value_reads_back(t->child[0], key) || !value_reads_back(t->child[1], item)) return 0;
+  return 1;
+}
+
+static int fields_read_back(const Type *t, PyObject *row) {
+  if (row_shape(row) != t->shape || row_size(row) != t->children || row_kind(row) >= 0) return 0;
+  for (int i = 0; i < t->children; i++) {
+    PyObject *field = row_field(row, i);
+    if (!field) PyErr_Clear();
+    int same = field && value_reads_back(t->child[i], field);
+    Py_XDECREF(field);
+    if (!same) return 0;
+  }
+  return 1;
+}
+
+/* Where that is much to find out (decimals, zones), or the value loses something (float32), the answer is no. */
+int value_reads_back(const Type *t, PyObject *value) {
+  if (value == Py_None) return 1;
+  switch (t->code) {
+    case T_BOOL: return 1;
+    case T_INT: case T_UINT: return PyLong_CheckExact(value);
+    case T_FLOAT: return t->width == 8 && PyFloat_CheckExact(value);
+    case T_UTF8: return PyUnicode_CheckExact(value);
+    case T_BINARY: return PyBytes_CheckExact(value);
+    case T_DATE: case T_TIME: case T_TIMESTAMP: return time_reads_back(t, value);
+    case T_LIST: return PyList_CheckExact(value) && items_read_back(t->child[0], value);
+    case T_MAP: return PyDict_CheckExact(value) && pairs_read_back(t, value);
+    case T_STRUCT: return is_row(value) && fields_read_back(t, value);
+    default: return 0;
+  }
+}

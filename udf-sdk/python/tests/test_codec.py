@@ -388,6 +388,33 @@ def test_reducing(codec):
     assert got["states"] == [{"values": [{"k": "old", "n": 101}, {"k": "x", "n": 6}], "written": [True, True]}]
 
 
+@pytest.mark.parametrize(
+    "type, value, read",
+    [
+        ("float32", 0.1, 0.10000000149011612), ("float64", 1, 1.0), ("int64", True, 1), ("decimal(4,2)", decimal.Decimal("1.005"), decimal.Decimal("1.01")),
+        ("timestamp(s)", datetime.datetime(2020, 1, 1, 0, 0, 0, 5), datetime.datetime(2020, 1, 1)), ("binary", bytearray(b"x"), b"x"),
+        ("list<float32>", [0.1], [0.10000000149011612]), ("list<struct<a: int64>>", [(1,)], [Row(a=1)]),
+        ("struct<a: list<int64>>", Row(a=(1, 2)), Row(a=[1, 2])), ("map<utf8, struct<a: int64>>", {"k": {"a": 1}}, {"k": Row(a=1)}),
+    ],
+)
+def test_a_fold_sees_what_was_stored_in_the_same_bundle_too(codec, type, value, read):
+    """Where one bundle ends and the next begins must make no difference."""
+    seen = []
+    note = lambda before, row: seen.append(before) or value
+    codec("reduce", note, [type], type, ["int8"], [("reduced", type, "column")]).run(
+        arguments=[[_json_of(type)] * 3], key_index=[0] * 3, keys=1, key_columns=[[0]], states=[[None]],
+    )
+    calls = (note, None, None, lambda: value, lambda acc: 0)
+    function = codec("aggregate", None, ["int8"], "int8", [], [("accumulator", type, "column")], calls)
+    function.run(operation=1, arguments=[[1, 2, 3]], key_index=[0] * 3, keys=1)
+    assert plain.same(seen[1:], [read] * 4)
+
+
+def _json_of(type):
+    """Any value of the type."""
+    return {"float32": 0.0, "float64": 0.0, "int64": 0, "decimal(4,2)": "0.00", "timestamp(s)": 0, "binary": "", "struct<a: list<int64>>": {"a": []}}.get(type, [])
+
+
 # ---- random values
 
 def random_type(rng, depth=0):
