@@ -14,6 +14,15 @@ int shape_setup(void) {
 }
 
 /* ---- messages */
+#define KEY_CHARACTERS 40
+
+/* Bytes of the first characters of a text in UTF-8. */
+static int bytes_of(const char *text, int characters) {
+  const char *at = text;
+  for (; *at && (characters > 0 || (*at & 0xc0) == 0x80); at++) characters -= (at[1] & 0xc0) != 0x80;
+  return (int)(at - text);
+}
+
 static void path_text(char *to, size_t size) {
   size_t at = (size_t)snprintf(to, size, "%s", path_where);
   for (int i = 0; i < path_depth && at < size; i++) {
@@ -26,7 +35,7 @@ static void path_text(char *to, size_t size) {
     const char *name = field ? PyUnicode_AsUTF8AndSize(field, NULL) : NULL;
     if (!name) PyErr_Clear();
     if (name) at += (size_t)snprintf(to + at, size - at, ".%s", name);
-    else if (key) at += (size_t)snprintf(to + at, size - at, "[%.40s]", key);
+    else if (key) at += (size_t)snprintf(to + at, size - at, "[%.*s]", bytes_of(key, KEY_CHARACTERS), key);
     else at += (size_t)snprintf(to + at, size - at, "[%ld]", (long)s->index);
     Py_XDECREF(shown);
   }

@@ -492,10 +492,10 @@ def test_random_columns_come_back_as_they_went(codec, seed):
 
 WRONG = [
     None, True, 0, -1, 300, 2**31, 2**63, 2**64, -(2**63) - 1, 10**50, 1.5, float("nan"), 1e300, "text", "x" * 100, "\ud800", b"bytes",
-    bytearray(b"b"), memoryview(b"m"), [], [1, None], ["a"], (), (1, 2), {}, {"a": 1}, {"a": 1, "b": "x", "z": 1}, {1: 2}, {None: 1},
+    bytearray(b"b"), memoryview(b"m"), [], [1, None], ["a"], (), (1, 2), {}, {"a": 1}, {"a": 1, "b": "x", "z": 1}, {1: 2}, {1: "x"}, {"ü日" * 30: None}, {None: 1},
     Row(1, "x"), Row(a=1, b="x"), Row(b="x", a=1), Row(a=1, c=2), decimal.Decimal("1.25"), decimal.Decimal("-0.005"),
     decimal.Decimal("1E+30"), decimal.Decimal("1E+999999"), decimal.Decimal("1E-999999"), decimal.Decimal("NaN"), decimal.Decimal("Infinity"),
-    decimal.Decimal("99.995"), datetime.date(2024, 2, 29), datetime.time(1, 2, 3), datetime.datetime(2024, 2, 29, 1, 2, 3, 456789),
+    decimal.Decimal("99.995"), decimal.Decimal("9" * 38), datetime.date(2024, 2, 29), datetime.time(1, 2, 3), datetime.datetime(2024, 2, 29, 1, 2, 3, 456789),
     datetime.datetime(1, 1, 1), datetime.datetime(9999, 12, 31, 23, 59, 59, 999999), datetime.datetime(1677, 9, 21, 0, 12, 43, 145225),
     datetime.datetime(2024, 1, 1, tzinfo=datetime.timezone.utc), datetime.time(1, tzinfo=datetime.timezone.utc), object(), int, set(),
 ]

@@ -93,7 +93,7 @@ def _decimal(t, value, where):
         rounded = None
     else:
         rounded = given.quantize(decimal.Decimal(1).scaleb(-scale), context=_WIDE)
-    if rounded is None or abs(rounded.scaleb(scale, _WIDE)) >= 10**precision:
+    if rounded is None or rounded.scaleb(scale, _WIDE).copy_abs() >= 10**precision:
         if t.nullable:
             return None
         raise _unfit(t, value, where)
@@ -168,7 +168,8 @@ def _map(t, value, where):
     out = {}
     for key, item in value.items():
         at = f"{where}[{repr(key)[:40]}]"
-        out[normalise(key_type, key, at)] = normalise(item_type, item, at)
+        made = normalise(key_type, key, at)  # what is wrong with it is said first
+        out[made] = normalise(item_type, item, at)
     return out
 
 
