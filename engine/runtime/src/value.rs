@@ -85,7 +85,7 @@ impl Value {
     /// Reads a scalar as YAML would: `--set key=value`.
     pub fn scalar(text: &str) -> Value {
         let kind = match serde_saphyr::from_str_with_options::<Value>(text, yaml_options()) {
-            Ok(value) if !matches!(value.kind, ValueKind::Map(_) | ValueKind::Null) => clear_places(value.kind),
+            Ok(value) if !matches!(value.kind, ValueKind::Map(_) | ValueKind::Null) => without_place(value).kind,
             _ => ValueKind::Text(text.to_owned()),
         };
         Value { at: Location::NONE, kind }
@@ -94,11 +94,8 @@ impl Value {
     /// As [`scalar`](Self::scalar), and maps too: what a person writes behind `--set key=`.
     pub fn setting(text: &str) -> Value {
         match serde_saphyr::from_str_with_options::<Value>(text, yaml_options()) {
-            Ok(Value { kind: ValueKind::Map(entries), .. }) if text.trim_start().starts_with('{') => {
-                let entry = |(name, value): (Name, Value)| {
-                    (Name { at: Location::NONE, ..name }, Value { at: Location::NONE, kind: clear_places(value.kind) })
-                };
-                Value { at: Location::NONE, kind: ValueKind::Map(entries.into_iter().map(entry).collect()) }
+            Ok(value) if matches!(value.kind, ValueKind::Map(_)) && text.trim_start().starts_with('{') => {
+                without_place(value)
             }
             _ => Value::scalar(text),
         }
@@ -145,13 +142,15 @@ pub(crate) fn yaml_options() -> serde_saphyr::Options {
     options
 }
 
-fn clear_places(kind: ValueKind) -> ValueKind {
-    match kind {
-        ValueKind::List(values) => ValueKind::List(
-            values.into_iter().map(|value| Value { at: Location::NONE, kind: clear_places(value.kind) }).collect(),
-        ),
-        other => other,
-    }
+/// As a value that stands in no file: its places would be taken for places in the job file.
+fn without_place(value: Value) -> Value {
+    let entry = |(name, value): (Name, Value)| (Name { at: Location::NONE, ..name }, without_place(value));
+    let kind = match value.kind {
+        ValueKind::List(values) => ValueKind::List(values.into_iter().map(without_place).collect()),
+        ValueKind::Map(entries) => ValueKind::Map(entries.into_iter().map(entry).collect()),
+        scalar => scalar,
+    };
+    Value { at: Location::NONE, kind }
 }
 
 fn place(at: serde_saphyr::Location) -> Location {
@@ -512,5 +511,14 @@ mod tests {
         assert_eq!(Value::setting("f.g(x)").kind, ValueKind::Text("f.g(x)".into()));
         let ValueKind::Map(entries) = Value::setting("{x: 1}").kind else { panic!() };
         assert_eq!((entries[0].0.text.as_str(), &entries[0].1.kind), ("x", &ValueKind::Integer(1)));
+    }
+
+    #[test]
+    fn what_is_set_has_no_place_in_the_file() {
+        let x = |kind| Value { at: Location::NONE, kind: ValueKind::Map(vec![("x".into(), kind)]) };
+        let one = Value { at: Location::NONE, kind: ValueKind::Integer(1) };
+        assert_eq!(Value::setting("{x: {x: 1}}"), x(x(one.clone())));
+        let list = Value { at: Location::NONE, kind: ValueKind::List(vec![x(one)]) };
+        assert_eq!(Value::setting("[{x: 1}]"), list);
     }
 }
