@@ -9,7 +9,7 @@ GUEST_OUT := guests/target/wasm32-wasip2/release
 DEMO_UDFS := guests/demo/udfs/distance.wasm guests/demo/udfs/delays.wasm
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build build-tests python-runner guests demo install test test-rust test-python bench lint fmt clean
+.PHONY: help setup build build-tests python-runner guests demo install test test-rust test-python fuzz bench lint fmt clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,19 @@ test-rust: build-tests
 
 test-python: build-tests
 	$(VENV)/bin/python -m pytest -q udf-sdk/python/tests guests
+
+TARGET ?= frame
+SECONDS ?= 60
+FUZZ := tests/fuzz
+# What is found goes on in a folder of its own; the corpus in the repository stays small.
+FUZZ_FOUND := $(FUZZ)/target/found/$(TARGET)
+FUZZ_WORDS := $(wildcard $(FUZZ)/dictionaries/$(TARGET).dict)
+fuzz: ## Fuzzes TARGET=frame, effects, describe or job_file for SECONDS=60 (needs cargo-fuzz and a nightly compiler)
+	@command -v cargo-fuzz >/dev/null || { echo "there is no cargo-fuzz: cargo install cargo-fuzz"; exit 1; }
+	@rustup toolchain list | grep -q ^nightly || { echo "there is no nightly compiler: rustup toolchain install nightly"; exit 1; }
+	@mkdir -p $(FUZZ_FOUND)
+	cargo +nightly fuzz run --fuzz-dir $(FUZZ) $(TARGET) $(FUZZ_FOUND) $(FUZZ)/corpus/$(TARGET) -- \
+	  -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=2048 $(FUZZ_WORDS:%=-dict=%)
 
 bench: build-tests ## Criterion, a table of ratios, and plots; QUICK=1: in under four minutes
 	@# The build of `make test`, whole, so that nothing is compiled a second time with other features.

@@ -37,15 +37,14 @@ pub(crate) struct Problem {
 #[derive(ComponentType, Lift, Lower, Debug)]
 #[component(record)]
 pub(crate) struct FieldRecord {
-    name: String,
+    pub(crate) name: String,
     #[component(name = "data-type")]
-    data_type: String,
+    pub(crate) data_type: String,
 }
 
 #[derive(ComponentType, Lift, Lower, Debug, Clone, Copy)]
 #[component(enum)]
 #[repr(u8)]
-#[expect(dead_code, reason = "made by lifting only")]
 pub(crate) enum KindEnum {
     #[component(name = "scalar")]
     Scalar,
@@ -78,22 +77,22 @@ pub(crate) enum AccessEnum {
 #[derive(ComponentType, Lift, Lower, Debug)]
 #[component(record)]
 pub(crate) struct StateRecord {
-    name: String,
+    pub(crate) name: String,
     #[component(name = "data-type")]
-    data_type: String,
-    access: AccessEnum,
+    pub(crate) data_type: String,
+    pub(crate) access: AccessEnum,
 }
 
 #[derive(ComponentType, Lift, Debug)]
 #[component(record)]
 pub(crate) struct FunctionRecord {
-    name: String,
-    kind: KindEnum,
-    arguments: Vec<FieldRecord>,
-    result: Option<String>,
-    states: Vec<StateRecord>,
-    deterministic: bool,
-    documentation: String,
+    pub(crate) name: String,
+    pub(crate) kind: KindEnum,
+    pub(crate) arguments: Vec<FieldRecord>,
+    pub(crate) result: Option<String>,
+    pub(crate) states: Vec<StateRecord>,
+    pub(crate) deterministic: bool,
+    pub(crate) documentation: String,
 }
 
 #[derive(ComponentType, Lower, Debug)]
@@ -135,8 +134,8 @@ pub(crate) struct SetupRecord {
 #[derive(ComponentType, Lift, Debug)]
 #[component(record)]
 pub(crate) struct LoadedRecord {
-    result: String,
-    states: Vec<StateRecord>,
+    pub(crate) result: String,
+    pub(crate) states: Vec<StateRecord>,
 }
 
 impl From<KindEnum> for Kind {

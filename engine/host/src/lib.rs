@@ -79,6 +79,8 @@
 #![warn(missing_docs)]
 
 pub mod data_type;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod source_section;
 
 mod bundle;
