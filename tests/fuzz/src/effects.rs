@@ -172,7 +172,7 @@ impl Question {
         let rows = numbers(bytes);
         match bytes.len() {
             0 => return frame.absent(6),
-            length if length % 4 != 0 => return None,
+            length if !length.is_multiple_of(4) => return None,
             _ => {}
         }
         let ascending = rows.windows(2).all(|pair| pair[0] < pair[1])

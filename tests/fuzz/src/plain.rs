@@ -30,7 +30,7 @@ impl<'a> Frame<'a> {
     pub fn new(bytes: &'a [u8], magic: u32, count: usize) -> Option<Self> {
         let header = u32_at(bytes, 0)? == magic && u32_at(bytes, 4)? as usize == count;
         let mut end = 64 + 8 * count;
-        if !header || bytes.len() % 64 != 0 || bytes.len() < end {
+        if !header || !bytes.len().is_multiple_of(64) || bytes.len() < end {
             return None;
         }
         let mut slots = Vec::new();
@@ -41,7 +41,7 @@ impl<'a> Frame<'a> {
                 continue;
             }
             let gap = bytes.get(end..start)?;
-            if start % 64 != 0 || gap.iter().any(|byte| *byte != 0) {
+            if !start.is_multiple_of(64) || gap.iter().any(|byte| *byte != 0) {
                 return None;
             }
             end = start + length;
