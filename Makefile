@@ -71,7 +71,7 @@ fuzz: ## Fuzzes TARGET=frame, effects, describe or job_file for SECONDS=60 (need
 	@rustup toolchain list | grep -q ^nightly || { echo "there is no nightly compiler: rustup toolchain install nightly"; exit 1; }
 	@mkdir -p $(FUZZ_FOUND)
 	cargo +nightly fuzz run --fuzz-dir $(FUZZ) $(TARGET) $(FUZZ_FOUND) $(FUZZ)/corpus/$(TARGET) -- \
-	  -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=2048 $(FUZZ_WORDS:%=-dict=%)
+	  -max_total_time=$(SECONDS) -timeout=30 -rss_limit_mb=2048 $(FUZZ_WORDS:%=-dict=%)
 
 bench: build-tests ## Criterion, a table of ratios, and plots; QUICK=1: in under four minutes
 	@# The build of `make test`, whole, so that nothing is compiled a second time with other features.

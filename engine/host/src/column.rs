@@ -169,6 +169,11 @@ impl ColumnPlan {
         Self { data_type, nullable, slots: 1 + inner_slots, layout }
     }
 
+    /// Whether its values take no bytes: `struct<>`, and structs of nothing else.
+    pub(crate) fn is_bare(&self) -> bool {
+        matches!(&self.layout, Layout::Struct { children, .. } if children.iter().all(Self::is_bare))
+    }
+
     fn describe(&self) -> String {
         FieldType { data_type: self.data_type.clone(), nullable: self.nullable }.to_string()
     }
@@ -431,7 +436,7 @@ fn read_struct<'a>(
         columns.push(child.read(frame, rows).map_err(|lie| lie.of(field.name()))?);
     }
     // Rows of a struct without fields take no bytes: without this a frame of 1 kB could claim 2^31 of them.
-    if fields.is_empty() && rows > frame.frame_bytes() {
+    if fields.is_empty() && rows > frame.bare_rows_max() {
         lie!("{rows} rows of a struct without fields in a frame of {} bytes", frame.frame_bytes());
     }
     StructArray::try_new_with_length(fields.clone(), columns, nulls, rows).map_err(arrow_refuses)

@@ -49,6 +49,7 @@ impl<'a> EffectsReader<'a> {
     /// Reads one frame.
     pub(crate) fn read(&mut self, bytes: Vec<u8>) -> Result<Status, Lie> {
         let mut frame = FrameReader::new(bytes, MAGIC_EFFECTS, self.plan.effects_slots)?;
+        frame.expect_rows(self.inputs.max(self.keys));
         let status = match frame.u32(8) {
             0 => Status::Done,
             1 => Status::More,
@@ -229,7 +230,9 @@ fn read_state(
     empty: &ArrayRef,
     keys: usize,
 ) -> Result<StateWrites, Lie> {
-    let values = if frame.skip_if_absent(column.slots)? { None } else { Some(column.read(frame, keys)?) };
+    // The values of some types are there without any slot.
+    let values =
+        if !column.is_bare() && frame.skip_if_absent(column.slots)? { None } else { Some(column.read(frame, keys)?) };
     let written = frame.bits(keys, "the written bitmap")?;
     let nothing = || StateWrites { values: empty.clone(), written: BooleanBuffer::new_unset(0) };
     Ok(match (values, written) {

@@ -170,6 +170,8 @@ pub(crate) struct FrameReader {
     slot: usize,
     /// Where the last present slot, or the directory, ended.
     end: usize,
+    /// Most rows of a column that takes no bytes.
+    bare_rows_max: usize,
 }
 
 impl FrameReader {
@@ -179,7 +181,8 @@ impl FrameReader {
             lie!("a frame of {} bytes: at least 64, a multiple of 64, at most {FRAME_BYTES_MAX}", bytes.len());
         }
         let frame = aligned(bytes);
-        let reader = Self { frame, slots, slot: 0, end: HEADER_BYTES + 8 * slots };
+        let bare_rows_max = frame.len();
+        let reader = Self { frame, slots, slot: 0, end: HEADER_BYTES + 8 * slots, bare_rows_max };
         let got = reader.u32(0);
         if got != magic {
             lie!("a frame with magic {got:#010x}, expected {magic:#010x}");
@@ -211,6 +214,15 @@ impl FrameReader {
 
     pub(crate) fn frame_bytes(&self) -> usize {
         self.frame.len()
+    }
+
+    /// The frame may be about so many rows.
+    pub(crate) fn expect_rows(&mut self, rows: usize) {
+        self.bare_rows_max = self.bare_rows_max.max(rows);
+    }
+
+    pub(crate) fn bare_rows_max(&self) -> usize {
+        self.bare_rows_max
     }
 
     /// Where the next slot lies, as (start, length); (0, 0) = absent.

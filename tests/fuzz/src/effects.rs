@@ -121,6 +121,7 @@ impl Question {
     /// The status, if the frame is good.
     fn read_frame(&self, bytes: &[u8], slots: usize, answer: &mut Answer) -> Option<u32> {
         let mut frame = Frame::new(bytes, MAGIC_EFFECTS, slots)?;
+        frame.expect_rows(self.inputs().max(self.keys));
         let (status, rows) = (u32_at(bytes, 8)?, u32_at(bytes, 12)? as usize);
         if status > 1 || rows > ROWS_MAX || bytes[16..64].iter().any(|byte| *byte != 0) {
             return None;

@@ -42,10 +42,9 @@ impl<'a> Input<'a> {
         self.take(usize::MAX)
     }
 
-    /// A number of rows, mostly small: with its highest bit set, up to 2^24.
+    /// A number of rows.
     pub fn count(&mut self) -> usize {
-        let count = usize::from(self.u16());
-        if count < 1 << 15 { count } else { ((count & 0x7fff) << 9) + 512 }
+        self.u16().into()
     }
 
     /// Any type of the contract.

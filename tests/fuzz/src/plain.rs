@@ -20,6 +20,8 @@ pub enum Value {
 pub struct Frame<'a> {
     bytes: &'a [u8],
     slots: std::vec::IntoIter<&'a [u8]>,
+    /// Rows that take no bytes cost nothing to claim: the host wants no more of them than the frame has bytes, or the bundle rows.
+    bare_rows_max: usize,
 }
 
 pub fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
@@ -48,7 +50,12 @@ impl<'a> Frame<'a> {
             slots.push(bytes.get(start..end)?);
         }
         let padding = bytes.len() == end.next_multiple_of(64) && bytes[end..].iter().all(|byte| *byte == 0);
-        padding.then_some(Self { bytes, slots: slots.into_iter() })
+        padding.then_some(Self { bytes, slots: slots.into_iter(), bare_rows_max: bytes.len() })
+    }
+
+    /// The frame may be about so many rows.
+    pub fn expect_rows(&mut self, rows: usize) {
+        self.bare_rows_max = self.bare_rows_max.max(rows);
     }
 
     pub fn slot(&mut self) -> Option<&'a [u8]> {
@@ -99,7 +106,8 @@ impl<'a> Frame<'a> {
     }
 
     pub fn column(&mut self, field: &FieldType, rows: usize) -> Option<Vec<Value>> {
-        let valid = self.bits(rows)?.unwrap_or_else(|| vec![true; rows.min(8 * self.bytes.len())]);
+        let valid =
+            self.bits(rows)?.unwrap_or_else(|| vec![true; rows.min(8 * self.bytes.len().max(self.bare_rows_max))]);
         if !field.nullable && valid.contains(&false) {
             return None;
         }
@@ -140,8 +148,7 @@ impl<'a> Frame<'a> {
                 Some(offsets.windows(2).map(|pair| Value::Map(pairs[pair[0]..pair[1]].to_vec())).collect())
             }
             DataType::Struct(fields) => {
-                // The host's own bound: such rows take no bytes.
-                if fields.is_empty() && rows > self.bytes.len() {
+                if fields.is_empty() && rows > self.bare_rows_max {
                     return None;
                 }
                 let columns: Vec<Vec<Value>> =
