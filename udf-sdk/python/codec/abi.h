@@ -118,6 +118,7 @@ extern void *PyCapsule_Import(const char *, int);
 extern PyObject *PyObject_CallNoArgs(PyObject *);
 extern int PyObject_GetBuffer(PyObject *, Py_buffer *, int);
 extern void PyBuffer_Release(Py_buffer *);
+extern void *PyMem_Malloc(size_t);
 extern void PyObject_Free(void *);
 extern PyObject *PyIter_Next(PyObject *);
 extern PySendResult PyIter_Send(PyObject *, PyObject *, PyObject **);
@@ -143,6 +144,7 @@ extern PyObject *PyUnicode_AsEncodedString(PyObject *, const char *, const char 
 extern Py_ssize_t PyUnicode_GetLength(PyObject *);
 extern PyObject *PyBytes_FromStringAndSize(const char *, Py_ssize_t);
 extern int PyBytes_AsStringAndSize(PyObject *, char **, Py_ssize_t *);
+extern int PyList_Append(PyObject *, PyObject *);
 extern PyObject *PyList_New(Py_ssize_t);
 extern int PyList_SetItem(PyObject *, Py_ssize_t, PyObject *);
 extern PyObject *PyList_GetItem(PyObject *, Py_ssize_t);

@@ -19,6 +19,11 @@ static inline void layout_incref(PyObject *o) {
 static inline void layout_decref(PyObject *o) {
   if (o->ob_refcnt < IMMORTAL && --o->ob_refcnt == 0) _Py_Dealloc(o);
 }
+static inline int layout_immortal(PyObject *o) { /* 0 = it was already */
+  if (o->ob_refcnt >= IMMORTAL) return 0;
+  o->ob_refcnt = 5 << 28; /* as CPython has it: far above the bound, so that no drift brings it below */
+  return 1;
+}
 #undef Py_INCREF
 #undef Py_DECREF
 #undef Py_XDECREF
@@ -189,5 +194,6 @@ static inline PyObject *datetime_zone(PyObject *o) { (void)o; return NULL; }
 #define DICTS_CAN_BE_FILLED 0
 static inline int dict_fits(PyObject *o, PyObject **pairs, Py_ssize_t count) { (void)o; (void)pairs; (void)count; return 0; }
 static inline void dict_fill(PyObject *o, PyObject **pairs, Py_ssize_t count) { (void)o; (void)pairs; (void)count; }
+static inline int layout_immortal(PyObject *o) { (void)o; return 0; } /* more memory of each instance's own, otherwise the same */
 static inline int layout_check(void) { return 1; }
 #endif

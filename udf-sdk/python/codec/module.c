@@ -319,6 +319,34 @@ static PyObject *f_drive_from(PyObject *self, PyObject *rows) {
   {"encode_value", (PyCFunction)(void *)f_encode_value, METH_FASTCALL, NULL}, {"decode_value", (PyCFunction)(void *)f_decode_value, METH_FASTCALL, NULL},
 #endif
 
+static uintptr_t highest; /* of all immortal objects */
+
+/* immortal(objects) -> those of them that were not: they are never freed from now on, and so references to them not counted */
+static PyObject *f_immortal(PyObject *self, PyObject *objects) {
+  (void)self;
+  PyObject *fresh = PyList_New(0);
+  for (Py_ssize_t i = 0; fresh && i < PyList_Size(objects); i++) {
+    PyObject *o = PyList_GetItem(objects, i);
+    if (!layout_immortal(o)) continue;
+    if ((uintptr_t)o > highest) highest = (uintptr_t)o;
+    if (PyList_Append(fresh, o) < 0) Py_CLEAR(fresh);
+  }
+  return fresh;
+}
+
+#define FILL_BYTES_MAX (1 << 18)
+#define FILL_BYTES_STEP 8
+
+/* fill(): takes all memory that is free below the highest immortal object, and keeps it. What is made later lies together, above. */
+static PyObject *f_fill(PyObject *self, PyObject *unused) {
+  (void)self;
+  (void)unused;
+  uintptr_t at;
+  for (size_t size = FILL_BYTES_MAX; size; size -= size > 4096 ? size / 64 * FILL_BYTES_STEP : FILL_BYTES_STEP)
+    do at = (uintptr_t)PyMem_Malloc(size); while (at && at < highest); /* a call that no compiler sees through */
+  return none();
+}
+
 #define FAST(f) (PyCFunction)(void *)f, METH_FASTCALL, NULL
 static PyMethodDef methods[] = {
   {"setup", FAST(f_setup)},
@@ -329,6 +357,8 @@ static PyMethodDef methods[] = {
   {"at_begin", f_at_begin, METH_O, NULL},
   {"at_end", f_at_end, METH_O, NULL},
   {"timestamp", f_timestamp, METH_NOARGS, NULL},
+  {"fill", f_fill, METH_NOARGS, NULL},
+  {"immortal", f_immortal, METH_O, NULL},
   {"current_key", f_current_key, METH_NOARGS, NULL},
   {"watermark", f_watermark, METH_NOARGS, NULL},
   {"processing_time", f_processing_time, METH_NOARGS, NULL},

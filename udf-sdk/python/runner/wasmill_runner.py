@@ -11,6 +11,7 @@ import wasmill_json
 import wasmill_output
 import wasmill_preload  # noqa: F401  only what is imported now exists at run time
 import wasmill_problems
+import wasmill_snapshot
 import wasmill_sources
 import wasmill_zones
 from componentize_py_types import Err
@@ -176,7 +177,4 @@ codec.setup(
 wasmill_zones.install()
 wasmill_json.install()
 wasmill_files.install()
-# What the snapshot holds stays for good: collections in an instance need not walk it, and do not touch its memory.
-gc.collect()
-gc.freeze()
-
+wasmill_snapshot.settle()
