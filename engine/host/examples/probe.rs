@@ -16,8 +16,8 @@ impl UdfHost for Print {
         eprintln!("{level:?}: {message}");
     }
 
-    fn state_get(&mut self, _state: u32, _key: u32) -> Result<Option<Vec<u8>>, String> {
-        Ok(None)
+    fn state_get(&mut self, _state: u32, _key: u32, _value: &mut Vec<u8>) -> Result<bool, String> {
+        Ok(false)
     }
 }
 
@@ -81,6 +81,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             operation: Operation::Process,
             rows,
             arguments: &columns,
+            first_row: 0,
             event_times: None,
             row_kinds: None,
             key_index: None,

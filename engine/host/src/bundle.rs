@@ -28,8 +28,12 @@ pub struct Bundle<'a> {
     pub operation: Operation,
     /// Input rows, at most 2^24. 0 for [`Operation::Result`].
     pub rows: usize,
-    /// One array of `rows` rows per argument; none for [`Operation::Merge`] and [`Operation::Result`].
+    /// One array per argument, whose rows from `first_row` on are those of the bundle; none for [`Operation::Merge`] and
+    /// [`Operation::Result`].
     pub arguments: &'a [ArrayRef],
+    /// Where the bundle begins in the arrays of `arguments`, which may hold the rows of many bundles: to slice each of them for a
+    /// bundle of one row would cost as much as to write it.
+    pub first_row: usize,
     /// Event time of each row in ms since the epoch, `i64::MIN` = none. `None`: no row has one.
     pub event_times: Option<&'a [i64]>,
     /// Kind of each row: 0 +I, 1 −U, 2 +U, 3 −D. `None`: all +I.
@@ -60,7 +64,7 @@ pub struct Effects {
     /// One per state with access `column`, in order.
     pub states: Vec<StateWrites>,
     /// The last write of each (state, key) with access `call`, in ascending order of both.
-    pub state_calls: Vec<StateCall>,
+    pub state_calls: StateCalls,
     /// Rows that failed, ascending. They have left no trace elsewhere, except that one-to-one kinds hold a row's place in the output.
     pub errors: Vec<RowError>,
 }
@@ -92,15 +96,47 @@ pub struct StateWrites {
     pub written: BooleanBuffer,
 }
 
+/// Writes to states with access `call`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StateCalls {
+    pub(crate) entries: Vec<StateEntry>,
+    /// The values, one after the other: one piece of memory for all of them.
+    pub(crate) bytes: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StateEntry {
+    pub(crate) state: u32,
+    pub(crate) key: u32,
+    /// Where its value lies; `None` clears.
+    pub(crate) value: Option<(usize, usize)>,
+}
+
+impl StateCalls {
+    /// Each of them.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = StateCall<'_>> {
+        self.entries.iter().map(|entry| StateCall {
+            state: entry.state,
+            key: entry.key,
+            value: entry.value.map(|(start, end)| &self.bytes[start..end]),
+        })
+    }
+
+    /// Is there none?
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
 /// A write to a state with access `call`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StateCall {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StateCall<'a> {
     /// Index into [`Loaded::states`](crate::Loaded::states).
     pub state: u32,
     /// Index of the key within the bundle.
     pub key: u32,
     /// The value as `wit/README.md` ("Values") encodes it, checked; `None` clears.
-    pub value: Option<Vec<u8>>,
+    pub value: Option<&'a [u8]>,
 }
 
 /// A row that failed.

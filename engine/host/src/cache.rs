@@ -17,6 +17,8 @@ use wasmtime::component::Component;
 use crate::error::HostError;
 
 const MAGIC: [u8; 8] = *b"WMCWASM1";
+/// Files are read in pieces of this size.
+const PIECE_BYTES: usize = 256 << 10;
 /// Key, checksum, magic.
 const FOOTER_BYTES: usize = 32 + 8 + 8;
 
@@ -27,11 +29,29 @@ pub(crate) struct Key(pub(crate) [u8; 32]);
 impl Key {
     /// `settings` stands for wasmtime's version, its settings, target and CPU.
     pub(crate) fn new(settings: &impl Hash, wasm: &[u8]) -> Self {
+        let mut hasher = Self::begin(settings, wasm.len() as u64);
+        hasher.update(wasm);
+        Self(hasher.finalize().into())
+    }
+
+    /// As [`new`](Self::new), for a component that is not to be held in memory as a whole.
+    pub(crate) fn of_file(settings: &impl Hash, path: &Path) -> io::Result<Self> {
+        let mut file = File::open(path)?;
+        let mut hasher = Self::begin(settings, file.metadata()?.len());
+        let mut buffer = vec![0; PIECE_BYTES];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => return Ok(Self(hasher.finalize().into())),
+                read => hasher.update(&buffer[..read]),
+            }
+        }
+    }
+
+    fn begin(settings: &impl Hash, bytes: u64) -> Sha256 {
         let mut hasher = ShaHasher(Sha256::new());
         settings.hash(&mut hasher);
-        hasher.0.update((wasm.len() as u64).to_le_bytes());
-        hasher.0.update(wasm);
-        Self(hasher.0.finalize().into())
+        hasher.0.update(bytes.to_le_bytes());
+        hasher.0
     }
 
     fn file_name(&self) -> String {
@@ -54,6 +74,11 @@ impl Hasher for ShaHasher {
     }
 }
 
+/// The component, if the cache has it.
+pub(crate) fn find(engine: &wasmtime::Engine, directory: &Path, key: Key) -> Option<Component> {
+    read(engine, &directory.join(key.file_name()), key)
+}
+
 /// Takes the component from the cache, or compiles it with `compile` (which returns wasmtime's serialized form) and keeps it there.
 pub(crate) fn load(
     engine: &wasmtime::Engine,
@@ -61,10 +86,10 @@ pub(crate) fn load(
     key: Key,
     compile: impl FnOnce() -> Result<Vec<u8>, HostError>,
 ) -> Result<Component, HostError> {
-    let path = directory.join(key.file_name());
-    if let Some(component) = read(engine, &path, key) {
+    if let Some(component) = find(engine, directory, key) {
         return Ok(component);
     }
+    let path = directory.join(key.file_name());
     let compiled = compile()?;
     write(directory, &path, key, &compiled).map_err(|source| HostError::Cache {
         path: path.clone(),
@@ -97,7 +122,7 @@ fn check(path: &Path, key: Key) -> io::Result<bool> {
         return Ok(false);
     };
     let mut hasher = XxHash3_64::new();
-    let mut buffer = vec![0; 1 << 20];
+    let mut buffer = vec![0; PIECE_BYTES.min(content)];
     let mut left = content;
     while left > 0 {
         let piece = left.min(buffer.len());

@@ -3,6 +3,7 @@
 //! A [`ColumnPlan`] is made once per binding from a type. Writing walks plan and array together; reading walks the plan and checks
 //! everything on the way, so that Arrow's own unchecked constructors may be used afterwards.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -10,7 +11,7 @@ use arrow::array::{
     StringArray, StructArray,
 };
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow::datatypes::{DataType, FieldRef, Fields, TimeUnit, i256};
+use arrow::datatypes::{DataType, FieldRef, Fields, TimeUnit, ToByteSlice, i256};
 use arrow::datatypes::{
     Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
     Time64MicrosecondType, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
@@ -180,50 +181,71 @@ impl ColumnPlan {
 
     // ---- writing ----
 
-    /// Writes the column's slots.
+    /// Writes the column's slots; the array has these rows and no others.
     pub(crate) fn write(&self, array: &dyn Array, rows: usize, frame: &mut FrameWriter) -> Result<(), Mismatch> {
         if array.len() != rows {
             return Err(Mismatch::Rows { got: array.len(), want: rows });
         }
-        if !self.nullable && has_nulls(array) {
-            return Err(Mismatch::Nulls { nulls: array.null_count(), want: self.describe() });
-        }
-        self.write_unchecked(array, frame)
+        self.write_part(array, 0..rows, frame)
     }
 
-    /// As [`write`](Self::write); nulls of a child that has none are those of its parent, which Arrow has seen to.
-    fn write_unchecked(&self, array: &dyn Array, frame: &mut FrameWriter) -> Result<(), Mismatch> {
-        if array.is_empty() {
+    /// Writes the column's slots for some rows of the array.
+    pub(crate) fn write_part(
+        &self,
+        array: &dyn Array,
+        rows: Range<usize>,
+        frame: &mut FrameWriter,
+    ) -> Result<(), Mismatch> {
+        if array.len() < rows.end {
+            return Err(Mismatch::Rows { got: array.len(), want: rows.end });
+        }
+        if !self.nullable && has_nulls(array) {
+            let nulls = array.nulls().map_or(0, |nulls| nulls.slice(rows.start, rows.len()).null_count());
+            if nulls > 0 {
+                return Err(Mismatch::Nulls { nulls, want: self.describe() });
+            }
+        }
+        self.write_rows(array, rows, frame)
+    }
+
+    /// As [`write_part`](Self::write_part), unchecked; nulls of a child that has none are those of its parent, which Arrow has seen to.
+    fn write_rows(&self, array: &dyn Array, rows: Range<usize>, frame: &mut FrameWriter) -> Result<(), Mismatch> {
+        if rows.is_empty() {
             self.check_type(array)?;
             frame.absent(self.slots);
             return Ok(());
         }
         match array.nulls() {
-            Some(nulls) if self.nullable && nulls.null_count() > 0 => frame.bits(nulls.inner()),
+            Some(nulls) if self.nullable => {
+                let nulls = nulls.inner().slice(rows.start, rows.len());
+                if nulls.has_false() { frame.bits(&nulls) } else { frame.absent(1) }
+            }
             _ => frame.absent(1),
         }
         match &self.layout {
             Layout::Fixed => match fixed_bytes(array, &self.data_type) {
-                Some(bytes) => frame.slot(bytes),
+                Some((bytes, width)) => frame.slot(&bytes[rows.start * width..rows.end * width]),
                 None => return Err(self.mismatch(array)),
             },
             Layout::Bool => match array.as_boolean_opt() {
-                Some(array) => frame.bits(array.values()),
+                Some(array) => frame.bits(&array.values().slice(rows.start, rows.len())),
                 None => return Err(self.mismatch(array)),
             },
             Layout::Bytes { .. } => match (&self.data_type, array.data_type()) {
                 (DataType::Utf8, DataType::Utf8) => {
-                    write_bytes(array.as_string::<i32>().offsets(), array.as_string::<i32>().values(), frame)
+                    let array = array.as_string::<i32>();
+                    write_bytes(array.offsets(), array.values(), rows, frame);
                 }
                 (DataType::Binary, DataType::Binary) => {
-                    write_bytes(array.as_binary::<i32>().offsets(), array.as_binary::<i32>().values(), frame);
+                    let array = array.as_binary::<i32>();
+                    write_bytes(array.offsets(), array.values(), rows, frame);
                 }
                 _ => return Err(self.mismatch(array)),
             },
             Layout::List { item, .. } => {
                 let list = array.as_list_opt::<i32>().ok_or_else(|| self.mismatch(array))?;
-                let (start, length) = write_offsets(list.offsets(), frame);
-                item.write_range(list.values(), start, length, frame)?;
+                let items = write_offsets(list.offsets(), rows, frame);
+                item.write_rows(list.values(), items, frame)?;
             }
             Layout::Struct { children, .. } => {
                 let structure = array
@@ -231,30 +253,17 @@ impl ColumnPlan {
                     .filter(|s| s.num_columns() == children.len())
                     .ok_or_else(|| self.mismatch(array))?;
                 for (child, column) in children.iter().zip(structure.columns()) {
-                    child.write_unchecked(column, frame)?;
+                    child.write_rows(column, rows.clone(), frame)?;
                 }
             }
             Layout::Map { key, value, .. } => {
                 let map = array.as_map_opt().ok_or_else(|| self.mismatch(array))?;
-                let (start, length) = write_offsets(map.offsets(), frame);
-                key.write_range(map.keys(), start, length, frame)?;
-                value.write_range(map.values(), start, length, frame)?;
+                let entries = write_offsets(map.offsets(), rows, frame);
+                key.write_rows(map.keys(), entries.clone(), frame)?;
+                value.write_rows(map.values(), entries, frame)?;
             }
         }
         Ok(())
-    }
-
-    fn write_range(
-        &self,
-        array: &ArrayRef,
-        start: usize,
-        length: usize,
-        frame: &mut FrameWriter,
-    ) -> Result<(), Mismatch> {
-        if start == 0 && length == array.len() {
-            return self.write_unchecked(array, frame);
-        }
-        self.write_unchecked(&array.slice(start, length), frame)
     }
 
     /// What writing would find out on the way, for an array without rows.
@@ -316,10 +325,10 @@ impl ColumnPlan {
         let Some(bits) = frame.bits(rows, "a validity bitmap")? else {
             return Ok(None);
         };
-        let nulls = NullBuffer::new(bits);
-        if nulls.null_count() == 0 {
+        if !bits.has_false() {
             return Ok(None);
         }
+        let nulls = NullBuffer::new(bits);
         if !self.nullable {
             lie!("{} nulls in a column of type {}, which has none", nulls.null_count(), self.describe());
         }
@@ -342,36 +351,38 @@ impl ColumnPlan {
     }
 }
 
-/// The value bytes of an array of exactly this fixed-width type.
-fn fixed_bytes<'a>(array: &'a dyn Array, data_type: &DataType) -> Option<&'a [u8]> {
+/// The value bytes of an array of exactly this fixed-width type, and how many a value has.
+fn fixed_bytes<'a>(array: &'a dyn Array, data_type: &DataType) -> Option<(&'a [u8], usize)> {
     if array.data_type() != data_type {
         return None;
     }
     with_fixed!(
         data_type,
-        T => array.as_any().downcast_ref::<PrimitiveArray<T>>().map(|array| array.values().inner().as_slice()),
+        T => array.as_any().downcast_ref::<PrimitiveArray<T>>().map(|array| {
+            (array.values().inner().as_slice(), size_of::<<T as ArrowPrimitiveType>::Native>())
+        }),
         None
     )
 }
 
-fn write_bytes(offsets: &OffsetBuffer<i32>, values: &Buffer, frame: &mut FrameWriter) {
-    let (start, length) = write_offsets(offsets, frame);
-    frame.slot(&values.as_slice()[start..start + length]);
+fn write_bytes(offsets: &OffsetBuffer<i32>, values: &Buffer, rows: Range<usize>, frame: &mut FrameWriter) {
+    let bytes = write_offsets(offsets, rows, frame);
+    frame.slot(&values.as_slice()[bytes]);
 }
 
-/// Writes offsets so that the first is 0; returns where the children begin, and how many there are.
-fn write_offsets(offsets: &OffsetBuffer<i32>, frame: &mut FrameWriter) -> (usize, usize) {
-    let first = offsets[0];
-    let last = *offsets.last().expect("offsets are one more than rows");
+/// Writes the offsets of some rows so that the first is 0; returns where their children lie.
+fn write_offsets(offsets: &OffsetBuffer<i32>, rows: Range<usize>, frame: &mut FrameWriter) -> Range<usize> {
+    let offsets = &offsets[rows.start..=rows.end];
+    let (first, last) = (offsets[0], offsets[offsets.len() - 1]);
     if first == 0 {
-        frame.slot(offsets.inner().inner().as_slice());
+        frame.slot(offsets.to_byte_slice());
     } else {
         frame.slot_with(|bytes| {
             bytes.reserve(4 * offsets.len());
             bytes.extend(offsets.iter().flat_map(|offset| (offset - first).to_le_bytes()));
         });
     }
-    (first as usize, (last - first) as usize)
+    first as usize..last as usize
 }
 
 /// Reads offsets: the first 0, never descending. Returns the last one too.

@@ -9,7 +9,7 @@ use crate::column::check_utf8;
 use crate::declare::Kind;
 use crate::frame::{FrameReader, HEADER_BYTES, Lie, MAGIC_EFFECTS, ROWS_MAX, lie};
 use crate::guard::cut_text;
-use crate::plan::{BindingPlan, RESERVED_SLOTS, TIMER_SLOTS, first_not_below};
+use crate::plan::{BindingPlan, ERROR_SLOTS, RESERVED_SLOTS, TIMER_SLOTS, first_not_below};
 
 /// Whether there is more to fetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,10 +147,13 @@ impl<'a> EffectsReader<'a> {
     }
 
     fn slots_besides_states(&self) -> usize {
-        self.plan.result.slots + 2 + TIMER_SLOTS + crate::plan::ERROR_SLOTS + RESERVED_SLOTS
+        self.plan.result.slots + 2 + TIMER_SLOTS + ERROR_SLOTS + RESERVED_SLOTS
     }
 
     fn read_errors(&mut self, frame: &mut FrameReader) -> Result<(), Lie> {
+        if frame.skip_if_absent(ERROR_SLOTS) {
+            return Ok(());
+        }
         let rows = {
             let bytes = frame.any()?;
             if !bytes.len().is_multiple_of(4) {
@@ -232,16 +235,12 @@ fn read_state(
 ) -> Result<StateWrites, Lie> {
     // The values of some types are there without any slot.
     let values =
-        if !column.is_bare() && frame.skip_if_absent(column.slots)? { None } else { Some(column.read(frame, keys)?) };
-    let written = frame.bits(keys, "the written bitmap")?;
-    let nothing = || StateWrites { values: empty.clone(), written: BooleanBuffer::new_unset(0) };
+        if !column.is_bare() && frame.skip_if_absent(column.slots) { None } else { Some(column.read(frame, keys)?) };
+    let written = frame.bits(keys, "the written bitmap")?.filter(BooleanBuffer::has_true);
     Ok(match (values, written) {
-        (_, None) => nothing(),
-        (Some(values), Some(written)) if written.count_set_bits() > 0 => StateWrites { values, written },
-        (None, Some(written)) if written.count_set_bits() > 0 => {
-            lie!("the bitmap says written, but the values are absent")
-        }
-        (_, Some(_)) => nothing(),
+        (_, None) => StateWrites { values: empty.clone(), written: BooleanBuffer::new_unset(0) },
+        (Some(values), Some(written)) => StateWrites { values, written },
+        (None, Some(_)) => lie!("the bitmap says written, but the values are absent"),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -81,11 +81,35 @@ impl Engine {
         Ok(if files.is_empty() { module } else { module.with_source(files) })
     }
 
+    /// As [`load`](Self::load), for the component of an interpreter, which is given its source later and carries none. It is large:
+    /// if it is in the cache, the file is not read into memory.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), and `File`.
+    pub fn load_interpreter(&self, name: &str, path: &Path) -> Result<UdfModule, HostError> {
+        let unreadable = |source| HostError::File { udf: name.to_string(), path: path.to_path_buf(), source };
+        if let Some(directory) = &self.inner.config.cache_dir {
+            let key = Key::of_file(&self.inner.wasmtime.precompile_compatibility_hash(), path).map_err(unreadable)?;
+            if let Some(module) = self.in_use(name, key) {
+                return Ok(module);
+            }
+            if let Some(component) = cache::find(&self.inner.wasmtime, directory, key) {
+                return self.keep(name, key, &component);
+            }
+        }
+        self.load(name, &std::fs::read(path).map_err(unreadable)?)
+    }
+
+    fn in_use(&self, name: &str, key: Key) -> Option<UdfModule> {
+        let compiled = self.loaded().get(&key).and_then(Weak::upgrade)?;
+        Some(UdfModule::new(self.clone(), name, compiled))
+    }
+
     fn load_plain(&self, name: &str, wasm: &[u8]) -> Result<UdfModule, HostError> {
         let engine = &self.inner.wasmtime;
         let key = Key::new(&engine.precompile_compatibility_hash(), wasm);
-        if let Some(compiled) = self.loaded().get(&key).and_then(Weak::upgrade) {
-            return Ok(UdfModule::new(self.clone(), name, compiled));
+        if let Some(module) = self.in_use(name, key) {
+            return Ok(module);
         }
         let problem =
             |error: wasmtime::Error| HostError::Compile { udf: name.to_string(), problem: format!("{error:#}") };
@@ -95,7 +119,11 @@ impl Engine {
             }
             None => Component::from_binary(engine, wasm).map_err(problem)?,
         };
-        let compiled = Arc::new(Compiled::new(&self.inner, name, &component)?);
+        self.keep(name, key, &component)
+    }
+
+    fn keep(&self, name: &str, key: Key, component: &Component) -> Result<UdfModule, HostError> {
+        let compiled = Arc::new(Compiled::new(&self.inner, name, component)?);
         let mut loaded = self.loaded();
         loaded.retain(|_, module| module.strong_count() > 0);
         loaded.insert(key, Arc::downgrade(&compiled));

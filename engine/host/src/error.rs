@@ -10,6 +10,17 @@ use crate::source_section::SourceSectionError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HostError {
+    /// The file of the component cannot be read.
+    #[error("udf {udf:?}: cannot read {}: {source}", path.display())]
+    File {
+        /// Name of the UDF.
+        udf: String,
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
     /// The bytes are not Wasm at all.
     #[error("udf {udf:?} is not WebAssembly (it begins with {begins}): build it with `wasmill udf build`")]
     NotWasm {

@@ -94,6 +94,7 @@ fn bundle(operation: Operation, rows: usize, keys: usize) -> Bundle<'static> {
         operation,
         rows,
         arguments: &[],
+        first_row: 0,
         event_times: None,
         row_kinds: None,
         key_index: None,

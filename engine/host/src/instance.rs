@@ -36,11 +36,12 @@ pub trait UdfHost: Send + 'static {
     fn log(&mut self, level: LogLevel, message: &str);
 
     /// The value of a state with access `call` as it was before this bundle, in the encoding of `wit/README.md` ("Values").
-    /// `state` is an index into [`Loaded::states`] of the running function, `key` one below [`Bundle::keys`].
+    /// `state` is an index into [`Loaded::states`] of the running function, `key` one below [`Bundle::keys`]. Appended to `value`;
+    /// false = there is none.
     ///
     /// # Errors
     /// Any text; the call ends with [`FaultKind::Host`].
-    fn state_get(&mut self, state: u32, key: u32) -> Result<Option<Vec<u8>>, String>;
+    fn state_get(&mut self, state: u32, key: u32, value: &mut Vec<u8>) -> Result<bool, String>;
 }
 
 /// A running UDF. It belongs to one thread at a time.
@@ -172,7 +173,7 @@ impl Entry<'_> {
         let mut total = 0;
         loop {
             total += bytes.len();
-            if total + store.data().overlay.bytes > store.data().limits.output_bytes_max {
+            if total + store.data().overlay.bytes() > store.data().limits.output_bytes_max {
                 return Err(self.guard.output_limit(store.data(), self.entered));
             }
             match reader.read(bytes).map_err(|lie| self.guard.lie(self.entered, &lie))? {

@@ -49,8 +49,8 @@
 //!     fn log(&mut self, level: LogLevel, message: &str) {
 //!         eprintln!("{level:?} {message}");
 //!     }
-//!     fn state_get(&mut self, _state: u32, _key: u32) -> Result<Option<Vec<u8>>, String> {
-//!         Ok(None)
+//!     fn state_get(&mut self, _state: u32, _key: u32, _value: &mut Vec<u8>) -> Result<bool, String> {
+//!         Ok(false)
 //!     }
 //! }
 //!
@@ -68,7 +68,7 @@
 //!     let mut instance = module.instantiate(setup, Limits::default(), Capabilities::default(), Host)?;
 //!     let column: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
 //!     let effects = instance.run(&Bundle {
-//!         function: 0, operation: Operation::Process, rows: 3, arguments: &[column],
+//!         function: 0, operation: Operation::Process, rows: 3, arguments: &[column], first_row: 0,
 //!         event_times: None, row_kinds: None, key_index: None, keys: 0, key_columns: &[], states: &[], sources: &[],
 //!         watermark: i64::MIN, processing_time: 0, seed: 0,
 //!     })?;
@@ -110,7 +110,7 @@ mod wasi;
 #[cfg(test)]
 mod vectors_tests;
 
-pub use bundle::{Bundle, Effects, Operation, Output, RowError, StateCall, StateWrites};
+pub use bundle::{Bundle, Effects, Operation, Output, RowError, StateCall, StateCalls, StateWrites};
 pub use declare::{
     Access, ArgumentDeclaration, Binding, FunctionDeclaration, Kind, Loaded, Resource, Setup, SourceFile,
     StateDeclaration,

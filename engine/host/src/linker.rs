@@ -71,9 +71,9 @@ fn add_state(linker: &mut Linker<Context>) -> wasmtime::Result<()> {
         let context = store.data_mut();
         context.count_call()?;
         context.check_state(state)?;
-        let mut value = None;
-        context.with_state(state, key, |bytes| value = bytes.map(<[u8]>::to_vec))?;
-        Ok((value,))
+        let mut value = Vec::new();
+        let found = context.read_state(state, key, &mut value)?;
+        Ok((found.then_some(value),))
     })?;
     state.func_wrap(
         "put",
@@ -130,20 +130,17 @@ impl Context {
         }
     }
 
-    /// Hands over a value: as the bundle wrote it, or as the engine has it.
-    fn with_state(&mut self, state: u32, key: u32, take: impl FnOnce(Option<&[u8]>)) -> Result<(), HostTrap> {
+    /// Appends a value, as the bundle wrote it or as the engine has it, and says whether there is one.
+    fn read_state(&mut self, state: u32, key: u32, value: &mut Vec<u8>) -> Result<bool, HostTrap> {
         self.check_key(key)?;
         if let Some(written) = self.overlay.get(state as usize, key) {
-            take(written);
-            return Ok(());
+            value.extend_from_slice(written.unwrap_or_default());
+            return Ok(written.is_some());
         }
         let message = |error| format!("could not read state {state} of key {key}: {error}");
-        let value = self
-            .host
-            .state_get(state, key)
-            .map_err(|error| HostTrap { kind: FaultKind::Host, message: message(error) })?;
-        take(value.as_deref());
-        Ok(())
+        self.host
+            .state_get(state, key, value)
+            .map_err(|error| HostTrap { kind: FaultKind::Host, message: message(error) })
     }
 
     fn put_state(&mut self, state: u32, key: u32, value: Option<&[u8]>) -> Result<(), HostTrap> {
@@ -156,7 +153,7 @@ impl Context {
             })?;
         }
         self.overlay.put(state as usize, key, self.keys, value);
-        if self.overlay.bytes > self.limits.output_bytes_max {
+        if self.overlay.bytes() > self.limits.output_bytes_max {
             return Err(HostTrap { kind: FaultKind::OutputLimit, message: String::new() });
         }
         Ok(())
@@ -168,13 +165,7 @@ impl Context {
         let begun = Instant::now();
         for (at, key) in keys.iter().enumerate() {
             self.check_time(begun, at)?;
-            let mut absent = ABSENT;
-            self.with_state(state, *key, |bytes| {
-                if let Some(bytes) = bytes {
-                    absent = 0;
-                    values.extend_from_slice(bytes);
-                }
-            })?;
+            let absent = if self.read_state(state, *key, &mut values)? { 0 } else { ABSENT };
             // A guest can name one large value again and again.
             if values.len() > self.limits.memory_bytes_max.min(ABSENT as usize - 1) {
                 let message = format!("it asked for more than {} bytes of state at once", self.limits.memory_bytes_max);

@@ -327,7 +327,7 @@ struct Nobody;
 impl UdfHost for Nobody {
     fn log(&mut self, _level: LogLevel, _message: &str) {}
 
-    fn state_get(&mut self, _state: u32, _key: u32) -> Result<Option<Vec<u8>>, String> {
-        Ok(None)
+    fn state_get(&mut self, _state: u32, _key: u32, _value: &mut Vec<u8>) -> Result<bool, String> {
+        Ok(false)
     }
 }

@@ -1,24 +1,29 @@
 //! Writes to states with access `call`, until their bundle becomes real.
 
-use crate::bundle::StateCall;
+use crate::bundle::{StateCalls, StateEntry};
 
 /// The last write of each (state, key). Keys are dense and few per bundle, so the look-up is an array read.
 #[derive(Debug, Default)]
 pub(crate) struct Overlay {
-    /// By state, by key: index into `entries`, plus one; 0 = not written. Sized when a state is first written in a bundle.
+    /// By state, by key: index into the entries, plus one; 0 = not written. Sized when a state is first written in a bundle.
     index: Vec<Vec<u32>>,
-    entries: Vec<StateCall>,
-    /// Bytes of all values, and of what it took to keep them.
-    pub(crate) bytes: usize,
+    calls: StateCalls,
+    /// What it took to keep `index`.
+    index_bytes: usize,
 }
 
 impl Overlay {
+    /// Bytes of all values that were written, and of what it took to keep them.
+    pub(crate) fn bytes(&self) -> usize {
+        self.index_bytes + self.calls.bytes.len() + size_of::<StateEntry>() * self.calls.entries.len()
+    }
+
     /// What the bundle has written: `None` = nothing; `Some(None)` = cleared.
     #[inline]
     pub(crate) fn get(&self, state: usize, key: u32) -> Option<Option<&[u8]>> {
         let at = *self.index.get(state)?.get(key as usize)?;
-        let entry = self.entries.get((at as usize).checked_sub(1)?)?;
-        Some(entry.value.as_deref())
+        let entry = self.calls.entries.get((at as usize).checked_sub(1)?)?;
+        Some(entry.value.map(|(start, end)| &self.calls.bytes[start..end]))
     }
 
     /// Remembers a write; `key` is below `keys`.
@@ -30,37 +35,43 @@ impl Overlay {
         let index = &mut self.index[state];
         if index.len() < keys {
             // It counts as output: a guest with many states could otherwise take 4 bytes per state and key for nothing.
-            self.bytes += size_of::<u32>() * (keys - index.len());
+            self.index_bytes += size_of::<u32>() * (keys - index.len());
             index.resize(keys, 0);
         }
-        let added = value.map_or(0, <[u8]>::len);
+        let StateCalls { entries, bytes } = &mut self.calls;
         let at = index[key as usize] as usize;
         if at == 0 {
-            index[key as usize] = self.entries.len() as u32 + 1;
-            self.entries.push(StateCall { state: state as u32, key, value: value.map(<[u8]>::to_vec) });
-            self.bytes += added + size_of::<StateCall>();
-            return;
+            index[key as usize] = entries.len() as u32 + 1;
+            entries.push(StateEntry { state: state as u32, key, value: None });
         }
-        let entry = &mut self.entries[at - 1];
-        self.bytes -= entry.value.as_ref().map_or(0, Vec::len);
-        self.bytes += added;
-        match (&mut entry.value, value) {
-            (Some(old), Some(new)) => {
-                old.clear();
-                old.extend_from_slice(new);
+        let entry = if at == 0 { entries.last_mut() } else { entries.get_mut(at - 1) };
+        let entry = entry.expect("the index holds places of entries");
+        entry.value = match (entry.value, value) {
+            (_, None) => None,
+            // In the place of the value before, if there is room: most values of a state are of one length.
+            (Some((start, end)), Some(value)) if value.len() <= end - start => {
+                bytes[start..start + value.len()].copy_from_slice(value);
+                Some((start, start + value.len()))
             }
-            (old, new) => *old = new.map(<[u8]>::to_vec),
-        }
+            (_, Some(value)) => {
+                let start = bytes.len();
+                bytes.extend_from_slice(value);
+                Some((start, bytes.len()))
+            }
+        };
     }
 
     /// Takes all writes, in ascending order of state and key, and is empty again.
-    pub(crate) fn take(&mut self) -> Vec<StateCall> {
-        for entry in &self.entries {
+    pub(crate) fn take(&mut self) -> StateCalls {
+        for entry in &self.calls.entries {
             self.index[entry.state as usize][entry.key as usize] = 0;
         }
-        self.bytes = 0;
-        let mut entries = std::mem::take(&mut self.entries);
-        entries.sort_unstable_by_key(|entry| (entry.state, entry.key));
-        entries
+        self.index_bytes = 0;
+        let mut calls = std::mem::take(&mut self.calls);
+        let place = |entry: &StateEntry| (entry.state, entry.key);
+        if !calls.entries.is_sorted_by_key(place) {
+            calls.entries.sort_unstable_by_key(place);
+        }
+        calls
     }
 }

@@ -131,7 +131,11 @@ impl BindingPlan {
         if matches!(bundle.operation, Operation::Merge | Operation::Result) {
             frame.absent(self.argument_slots);
         } else {
-            write_columns("argument", named(&self.arguments), bundle.arguments, bundle.rows, frame)?;
+            let rows = bundle.first_row..bundle.first_row + bundle.rows;
+            for ((name, plan), array) in self.arguments.iter().zip(bundle.arguments) {
+                plan.write_part(array, rows.clone(), frame)
+                    .map_err(|mismatch| bad_column("argument", name, mismatch))?;
+            }
         }
         match bundle.event_times {
             Some(times) => frame.slot(times.to_byte_slice()),
@@ -164,6 +168,9 @@ impl BindingPlan {
         }
         if rows.max(keys) > ROWS_MAX {
             return Err(BadBundle::TooManyRows { rows: rows.max(keys) });
+        }
+        if bundle.first_row.checked_add(rows).is_none() {
+            return Err(BadBundle::TooManyRows { rows: bundle.first_row });
         }
         let of_rows = match bundle.operation {
             Operation::Merge => ("source states", bundle.sources.len(), self.states.len()),
@@ -211,6 +218,11 @@ fn named(columns: &[(String, ColumnPlan)]) -> impl Iterator<Item = (&str, &Colum
     columns.iter().map(|(name, column)| (name.as_str(), column))
 }
 
+#[cold]
+fn bad_column(part: &'static str, name: &str, mismatch: Mismatch) -> BadBundle {
+    BadBundle::Column { part, name: name.to_string(), mismatch }
+}
+
 fn write_columns<'a>(
     part: &'static str,
     plans: impl Iterator<Item = (&'a str, &'a ColumnPlan)>,
@@ -219,8 +231,7 @@ fn write_columns<'a>(
     frame: &mut FrameWriter,
 ) -> Result<(), BadBundle> {
     for ((name, plan), array) in plans.zip(arrays) {
-        let named = |mismatch| BadBundle::Column { part, name: name.to_string(), mismatch };
-        plan.write(array, rows, frame).map_err(named)?;
+        plan.write(array, rows, frame).map_err(|mismatch| bad_column(part, name, mismatch))?;
     }
     Ok(())
 }

@@ -198,6 +198,32 @@ fn a_cache_entry_is_used_again() {
 }
 
 #[test]
+fn an_interpreter_is_loaded_from_its_file_or_the_cache() {
+    let directory = tempfile::tempdir().unwrap();
+    let (cache, path) = (directory.path().join("cache"), directory.path().join("interpreter.wasm"));
+    fs::write(&path, GuestText::default().build()).unwrap();
+    works(&cached(&cache), &GuestText::default());
+    let load = |engine: &Engine| engine.load_interpreter("x", &path);
+    let made = |entry: &std::path::Path| fs::metadata(entry).unwrap().modified().unwrap();
+    let before = made(&entries(&cache)[0]);
+    load(&cached(&cache)).unwrap();
+    assert_eq!(
+        entries(&cache).iter().map(|entry| made(entry)).collect::<Vec<_>>(),
+        [before],
+        "the entry of `load` serves"
+    );
+    fs::write(&path, GuestText { pages: 5, ..GuestText::default() }.build()).unwrap();
+    load(&cached(&cache)).unwrap();
+    assert_eq!(entries(&cache).len(), 2, "another file is another component");
+    load(&Engine::new(EngineConfig::default()).unwrap()).unwrap();
+    fs::remove_file(&path).unwrap();
+    for engine in [cached(&cache), Engine::new(EngineConfig::default()).unwrap()] {
+        let error = load(&engine).unwrap_err();
+        assert!(matches!(error, HostError::File { .. }), "{error}");
+    }
+}
+
+#[test]
 fn several_engines_fill_one_cache_at_once() {
     let directory = tempfile::tempdir().unwrap();
     std::thread::scope(|scope| {

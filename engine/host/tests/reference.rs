@@ -161,9 +161,9 @@ fn averages(function: &str) -> Vec<f64> {
             *column = writes.values.clone();
         }
         let host = instance.host_mut();
-        for call in effects.state_calls {
+        for call in effects.state_calls.iter() {
             host.state.retain(|(at, _)| *at != (call.state, call.key));
-            host.state.extend(call.value.map(|value| ((call.state, call.key), value)));
+            host.state.extend(call.value.map(|value| ((call.state, call.key), value.to_vec())));
         }
     }
     averages

@@ -36,6 +36,15 @@ const ADD_ONE: &str = "(call $get (i32.const 0) (i32.const 1) (i32.const 512))
     (i64.store (i32.load offset=4 (i32.const 512)) (i64.add (i64.const 1) (i64.load (i32.load offset=4 (i32.const 512)))))
     (call $put (i32.const 0) (i32.const 1) (i32.const 1) (i32.load offset=4 (i32.const 512)) (i32.const 8))";
 
+/// The writes of state 0, which is the only one.
+fn calls(effects: &Effects) -> Vec<(u32, Option<Vec<u8>>)> {
+    let write = |call: StateCall<'_>| {
+        assert_eq!(call.state, 0);
+        (call.key, call.value.map(<[u8]>::to_vec))
+    };
+    effects.state_calls.iter().map(write).collect()
+}
+
 fn value(number: i64) -> Option<Vec<u8>> {
     Some(number.to_le_bytes().to_vec())
 }
@@ -43,7 +52,7 @@ fn value(number: i64) -> Option<Vec<u8>> {
 #[test]
 fn a_write_is_seen_by_later_reads_of_the_bundle() {
     let effects = run(&ADD_ONE.repeat(3), "", 3, Limits::default()).unwrap();
-    assert_eq!(effects.state_calls, [StateCall { state: 0, key: 1, value: value(8) }]);
+    assert_eq!(calls(&effects), [(1, value(8))]);
 }
 
 #[test]
@@ -53,8 +62,7 @@ fn writes_come_once_each_in_order_of_keys() {
     };
     let body = [put(2, 1), put(0, 1), put(2, 0), put(1, 0), put(1, 1)].concat();
     let effects = run(&body, r#"(data (i32.const 600) "\07")"#, 3, Limits::default()).unwrap();
-    let want = [(0, value(7)), (1, value(7)), (2, None)].map(|(key, value)| StateCall { state: 0, key, value });
-    assert_eq!(effects.state_calls, want);
+    assert_eq!(calls(&effects), [(0, value(7)), (1, value(7)), (2, None)]);
 }
 
 #[test]
@@ -64,8 +72,7 @@ fn many_are_read_and_written_at_once() {
         (call $put_many (i32.const 0) (i32.const 700) (i32.const 2) (i32.load offset=0 (i32.const 512)) (i32.load offset=4 (i32.const 512))
             (i32.load offset=8 (i32.const 512)) (i32.load offset=12 (i32.const 512)))";
     let effects = run(body, r#"(data (i32.const 700) "\00\00\00\00\01\00\00\00")"#, 2, Limits::default()).unwrap();
-    let want = [(0, None), (1, value(5))].map(|(key, value)| StateCall { state: 0, key, value });
-    assert_eq!(effects.state_calls, want);
+    assert_eq!(calls(&effects), [(0, None), (1, value(5))]);
 }
 
 #[test]
@@ -74,7 +81,7 @@ fn of_two_writes_of_one_key_in_one_call_the_last_counts() {
     let data = r#"(data (i32.const 700) "\01\00\00\00\01\00\00\00\00\00\00\00\08\00\00\00\10\00\00\00")
         (data (i32.const 600) "\05\00\00\00\00\00\00\00\07\00\00\00\00\00\00\00")"#;
     let effects = run(body, data, 3, Limits::default()).unwrap();
-    assert_eq!(effects.state_calls, [StateCall { state: 0, key: 1, value: value(7) }]);
+    assert_eq!(calls(&effects), [(1, value(7))]);
 }
 
 #[test]

@@ -24,6 +24,7 @@ pub fn is_keyable(data_type: &DataType) -> bool {
 pub(crate) struct KeyEncoder {
     converter: RowConverter,
     columns: Vec<usize>,
+    width: Option<usize>,
 }
 
 impl KeyEncoder {
@@ -31,7 +32,18 @@ impl KeyEncoder {
     pub(crate) fn new(schema: &Schema, columns: &[usize]) -> Result<KeyEncoder, ArrowError> {
         let field = |&column: &usize| SortField::new(schema.field(column).data_type().clone());
         let sort_fields = columns.iter().map(field).collect();
-        Ok(KeyEncoder { converter: RowConverter::new(sort_fields)?, columns: columns.to_vec() })
+        // A value of fixed width is preceded by a byte that says whether it is null.
+        let width = |&column: &usize| match schema.field(column).data_type() {
+            DataType::Boolean => Some(2),
+            data_type => data_type.primitive_width().map(|width| 1 + width),
+        };
+        let width = columns.iter().map(width).sum();
+        Ok(KeyEncoder { converter: RowConverter::new(sort_fields)?, columns: columns.to_vec(), width })
+    }
+
+    /// How many bytes every key has, if all have the same.
+    pub(crate) fn width(&self) -> Option<usize> {
+        self.width
     }
 
     /// The bytes of each row's key. Without key columns every row has the same key, of no bytes.
@@ -93,15 +105,72 @@ fn murmur(code: u32) -> u32 {
 }
 
 /// Live keys, each with a slot: a small number under which state columns keep its values. Slots are used again.
-#[derive(Default)]
 pub(crate) struct KeyTable {
     slots: HashTable<u32>,
-    keys: Vec<Option<Box<[u8]>>>,
+    keys: Keys,
     hashes: Vec<u64>,
     free: Vec<u32>,
 }
 
+/// The bytes of keys by slot. Behind those that are in use may lie anything.
+enum Keys {
+    /// All of one length lie in one piece: a look-up then reads one place less, and compares without a call.
+    Fixed {
+        width: usize,
+        bytes: Vec<u8>,
+    },
+    Any(Vec<Box<[u8]>>),
+}
+
+impl Keys {
+    fn get(&self, slot: u32) -> &[u8] {
+        match self {
+            Keys::Fixed { width, bytes } => &bytes[slot as usize * width..][..*width],
+            Keys::Any(keys) => &keys[slot as usize],
+        }
+    }
+
+    #[inline]
+    fn is(&self, slot: u32, key: &[u8]) -> bool {
+        fn same<const N: usize>(bytes: &[u8], slot: u32, key: &[u8]) -> bool {
+            // Never out of range: the caller has found the slot.
+            bytes.get(slot as usize * N..).and_then(<[u8]>::first_chunk::<N>) == key.first_chunk::<N>()
+        }
+        match self {
+            // One column of eight bytes, alone and with a window.
+            Keys::Fixed { width: 9, bytes } => same::<9>(bytes, slot, key),
+            Keys::Fixed { width: 17, bytes } => same::<17>(bytes, slot, key),
+            _ => self.get(slot) == key,
+        }
+    }
+
+    fn set(&mut self, slot: u32, key: &[u8]) {
+        match self {
+            Keys::Fixed { width, bytes } => {
+                assert_eq!(key.len(), *width, "keys of one table are of one length");
+                let at = slot as usize * *width;
+                if bytes.len() == at {
+                    bytes.extend_from_slice(key);
+                } else {
+                    bytes[at..at + *width].copy_from_slice(key);
+                }
+            }
+            Keys::Any(keys) if keys.len() == slot as usize => keys.push(key.into()),
+            Keys::Any(keys) => keys[slot as usize] = key.into(),
+        }
+    }
+}
+
 impl KeyTable {
+    /// For keys that all have `width` bytes, or (`None`) each its own number of them.
+    pub(crate) fn new(width: Option<usize>) -> KeyTable {
+        let keys = match width {
+            Some(width) => Keys::Fixed { width, bytes: Vec::new() },
+            None => Keys::Any(Vec::new()),
+        };
+        KeyTable { slots: HashTable::new(), keys, hashes: Vec::new(), free: Vec::new() }
+    }
+
     #[cfg(test)]
     fn len(&self) -> usize {
         self.slots.len()
@@ -109,35 +178,40 @@ impl KeyTable {
 
     /// Slots ever given: the length that state columns need.
     pub(crate) fn capacity(&self) -> usize {
-        self.keys.len()
+        self.hashes.len()
     }
 
     pub(crate) fn slot(&mut self, key: &[u8], hash: u64) -> u32 {
-        let (slots, keys, hashes, free) = (&mut self.slots, &mut self.keys, &mut self.hashes, &mut self.free);
-        let same = |slot: &u32| keys[*slot as usize].as_deref() == Some(key);
-        if let Some(slot) = slots.find(hash, same) {
+        if let Some(slot) = self.slots.find(hash, |slot| self.keys.is(*slot, key)) {
             return *slot;
         }
-        let slot = free.pop().unwrap_or_else(|| {
-            keys.push(None);
+        self.add(key, hash)
+    }
+
+    #[cold]
+    fn add(&mut self, key: &[u8], hash: u64) -> u32 {
+        let hashes = &mut self.hashes;
+        let slot = self.free.pop().unwrap_or_else(|| {
             hashes.push(0);
-            u32::try_from(keys.len() - 1).expect("a task holds fewer than 2^32 keys: memory ends before")
+            u32::try_from(hashes.len() - 1).expect("a task holds fewer than 2^32 keys: memory ends before")
         });
-        keys[slot as usize] = Some(key.into());
+        self.keys.set(slot, key);
         hashes[slot as usize] = hash;
-        slots.insert_unique(hash, slot, |slot| hashes[*slot as usize]);
+        self.slots.insert_unique(hash, slot, |slot| hashes[*slot as usize]);
         slot
     }
 
     pub(crate) fn key(&self, slot: u32) -> &[u8] {
-        self.keys[slot as usize].as_deref().unwrap_or_default()
+        self.keys.get(slot)
     }
 
     pub(crate) fn release(&mut self, slot: u32) {
         let hash = self.hashes[slot as usize];
         if let Ok(entry) = self.slots.find_entry(hash, |other| *other == slot) {
             entry.remove();
-            self.keys[slot as usize] = None;
+            if let Keys::Any(keys) = &mut self.keys {
+                keys[slot as usize] = Box::default();
+            }
             self.free.push(slot);
         }
     }
@@ -218,8 +292,8 @@ mod tests {
     proptest! {
         /// Against a map: the same key has the same slot as long as it lives, and no two live keys share one.
         #[test]
-        fn slots_are_one_to_one(steps in prop::collection::vec((any::<bool>(), 0u8..20), 0..200)) {
-            let mut table = KeyTable::default();
+        fn slots_are_one_to_one(fixed in any::<bool>(), steps in prop::collection::vec((any::<bool>(), 0u8..20), 0..200)) {
+            let mut table = KeyTable::new(fixed.then_some(1));
             let mut model: HashMap<u8, u32> = HashMap::new();
             for (add, key) in steps {
                 if add {
@@ -234,6 +308,20 @@ mod tests {
                 prop_assert_eq!(table.len(), model.len());
             }
             prop_assert!(table.capacity() <= 20);
+        }
+    }
+
+    #[test]
+    fn keys_of_one_width_are_known_by_it() {
+        let types = [DataType::Int64, DataType::Boolean, DataType::Decimal128(38, 2), DataType::Utf8];
+        let fields: Vec<Field> = types.iter().map(|data_type| Field::new("k", data_type.clone(), true)).collect();
+        let schema = Arc::new(Schema::new(fields));
+        for (columns, width) in [(vec![0], Some(9)), (vec![0, 1, 2], Some(28)), (vec![0, 3], None), (vec![], Some(0))] {
+            let encoder = KeyEncoder::new(&schema, &columns).unwrap();
+            assert_eq!(encoder.width(), width, "{columns:?}");
+            let row = types.iter().map(|data_type| arrow::array::new_null_array(data_type, 1)).collect();
+            let keys = encoder.encode(&RecordBatch::try_new(schema.clone(), row).unwrap()).unwrap();
+            assert!(width.is_none_or(|width| keys.get(0).len() == width), "{columns:?}: {:?}", keys.get(0));
         }
     }
 

@@ -29,6 +29,7 @@ pub mod batch;
 pub mod connector;
 pub mod dead_letter;
 mod exchange;
+mod fixed;
 pub mod job;
 pub mod key;
 pub mod metrics;

@@ -6,13 +6,14 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayData, ArrayRef, AsArray, BinaryArray, BooleanArray, StringArray, StructArray, make_array,
-    new_null_array,
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, StringArray, StructArray, make_array, new_null_array,
 };
-use arrow::buffer::{BooleanBuffer, MutableBuffer, NullBuffer};
+use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
 use arrow::compute::{concat, take};
 use arrow::datatypes::{DataType, Fields};
 use arrow::error::ArrowError;
+
+use crate::fixed::{fixed_array, fixed_bytes};
 
 /// Values of one state, by slot.
 pub(crate) struct StateColumn {
@@ -74,18 +75,10 @@ impl StateColumn {
 
     /// The values at `slots`, in that order.
     pub(crate) fn gather(&self, slots: &[u32]) -> Result<ArrayRef, ArrowError> {
-        let present = BooleanBuffer::from_iter(slots.iter().map(|&slot| self.present[slot as usize]));
-        let nulls = Some(NullBuffer::new(present)).filter(|nulls| nulls.null_count() > 0);
+        let nulls = self.nulls(slots);
         Ok(match &self.values {
             Values::Fixed { width, bytes } => {
-                let mut gathered = MutableBuffer::with_capacity(slots.len() * width);
-                gather_fixed(bytes, *width, slots, &mut gathered);
-                let data = ArrayData::builder(self.data_type.clone())
-                    .len(slots.len())
-                    .add_buffer(gathered.into())
-                    .nulls(nulls)
-                    .build()?;
-                make_array(data)
+                fixed_array(&self.data_type, gather_fixed(bytes, *width, slots), slots.len(), nulls)
             }
             Values::Bool(values) => {
                 let bits = BooleanBuffer::from_iter(slots.iter().map(|&slot| values[slot as usize]));
@@ -117,6 +110,15 @@ impl StateColumn {
         })
     }
 
+    /// Of the values at `slots`, those that are absent; `None` if none is.
+    fn nulls(&self, slots: &[u32]) -> Option<NullBuffer> {
+        if slots.iter().all(|&slot| self.present[slot as usize]) {
+            return None;
+        }
+        let present = BooleanBuffer::collect_bool(slots.len(), |index| self.present[slots[index] as usize]);
+        Some(NullBuffer::new(present))
+    }
+
     /// Takes over `values[i]` for `slots[i]` where `written` says so. A null clears.
     pub(crate) fn scatter(
         &mut self,
@@ -126,14 +128,7 @@ impl StateColumn {
     ) -> Result<(), ArrowError> {
         let valid = |index: usize| values.is_valid(index);
         match &mut self.values {
-            Values::Fixed { width, bytes } => {
-                let data = values.to_data();
-                let from = &data.buffers()[0].as_slice()[data.offset() * *width..];
-                for index in written.set_indices() {
-                    let (to, at) = (slots[index] as usize * *width, index * *width);
-                    bytes[to..to + *width].copy_from_slice(&from[at..at + *width]);
-                }
-            }
+            Values::Fixed { width, bytes } => scatter_fixed(bytes, *width, slots, fixed_bytes(values), written),
             Values::Bool(all) => {
                 let from = values.as_boolean();
                 for index in written.set_indices() {
@@ -163,8 +158,9 @@ impl StateColumn {
                 }
             }
         }
-        for index in written.set_indices() {
-            self.present[slots[index] as usize] = valid(index);
+        match values.nulls() {
+            None => each_set(written, |index| self.present[slots[index] as usize] = true),
+            Some(nulls) => each_set(written, |index| self.present[slots[index] as usize] = nulls.is_valid(index)),
         }
         Ok(())
     }
@@ -191,21 +187,56 @@ fn without_nulls(column: &ArrayRef) -> ArrayRef {
     }
 }
 
-/// A copy per slot; the common widths apart, so that each is one load and one store.
-fn gather_fixed(bytes: &[u8], width: usize, slots: &[u32], out: &mut MutableBuffer) {
-    fn each<const N: usize>(bytes: &[u8], slots: &[u32], out: &mut MutableBuffer) {
-        for &slot in slots {
-            let at = slot as usize * N;
-            out.extend_from_slice(&bytes[at..at + N]);
+/// Calls `f` with the index of each bit that is set. Most often all are: then there is nothing to look for.
+fn each_set(bits: &BooleanBuffer, mut f: impl FnMut(usize)) {
+    if bits.count_set_bits() == bits.len() {
+        (0..bits.len()).for_each(f);
+    } else {
+        bits.set_indices().for_each(&mut f);
+    }
+}
+
+/// Runs `$body` with `$t` as a number of `$width` bytes, so that a value is one load and one store.
+macro_rules! with_number {
+    ($width:expr, $t:ident => $body:expr) => {
+        match $width {
+            1 => {
+                type $t = u8;
+                $body
+            }
+            2 => {
+                type $t = u16;
+                $body
+            }
+            4 => {
+                type $t = u32;
+                $body
+            }
+            8 => {
+                type $t = u64;
+                $body
+            }
+            _ => {
+                type $t = i128;
+                $body
+            }
         }
-    }
-    match width {
-        1 => each::<1>(bytes, slots, out),
-        2 => each::<2>(bytes, slots, out),
-        4 => each::<4>(bytes, slots, out),
-        8 => each::<8>(bytes, slots, out),
-        _ => each::<16>(bytes, slots, out),
-    }
+    };
+}
+
+fn gather_fixed(bytes: &[u8], width: usize, slots: &[u32]) -> Buffer {
+    with_number!(width, T => {
+        let values = bytes.as_chunks::<{ size_of::<T>() }>().0;
+        Buffer::from_vec(slots.iter().map(|&slot| T::from_ne_bytes(values[slot as usize])).collect::<Vec<T>>())
+    })
+}
+
+fn scatter_fixed(bytes: &mut [u8], width: usize, slots: &[u32], from: &[u8], written: &BooleanBuffer) {
+    with_number!(width, T => {
+        let to = bytes.as_chunks_mut::<{ size_of::<T>() }>().0;
+        let from = from.as_chunks::<{ size_of::<T>() }>().0;
+        each_set(written, |index| to[slots[index] as usize] = from[index]);
+    });
 }
 
 /// The encoded values of one state that the guest reaches by host calls, by slot.
@@ -219,11 +250,14 @@ impl ByteState {
         self.values.get(slot as usize)?.as_deref()
     }
 
-    pub(crate) fn set(&mut self, slot: u32, value: Option<Vec<u8>>) {
+    pub(crate) fn set(&mut self, slot: u32, value: Option<&[u8]>) {
         if self.values.len() <= slot as usize {
             self.values.resize(slot as usize + 1, None);
         }
-        self.values[slot as usize] = value.map(Vec::into_boxed_slice);
+        match (&mut self.values[slot as usize], value) {
+            (Some(old), Some(new)) if old.len() == new.len() => old.copy_from_slice(new),
+            (old, new) => *old = new.map(Into::into),
+        }
     }
 }
 

@@ -92,9 +92,8 @@ impl<'a> Loader<'a> {
                     );
                     return Err(ProblemKind::Udf { udf: udf.to_owned(), message });
                 };
-                let bytes = read(udf, runner)?;
-                let module =
-                    self.environment.engine.load("python", &bytes).map_err(|error| ProblemKind::Host { error })?;
+                let module = self.environment.engine.load_interpreter("python", runner);
+                let module = module.map_err(|error| ProblemKind::Host { error })?;
                 self.runner.insert(module).clone()
             }
         };

@@ -147,21 +147,31 @@ impl<T: Value + NonNull> ValueState<T> {
 
     fn load_column(&mut self, slots: &mut Slots<'_>, keys: usize) -> Result<(), FrameError> {
         let reader = T::open(slots, keys)?;
-        for key in 0..keys {
-            let value = match reader.is_null(key) {
-                true => None,
-                // SAFETY: the column was opened with `keys` rows.
-                false => Some(unsafe { T::get(&reader, key) }.map_err(|null| {
-                    FrameError(format!(
-                        "state {} of key {key} has a null {}, which its type does not allow",
-                        self.index,
-                        null.field.unwrap_or("value")
-                    ))
-                })?),
-            };
-            self.entries.push(Entry { value, written: false, fetched: true });
+        let mut wrong = None;
+        let mut value = |key| {
+            // SAFETY: the column was opened with `keys` rows.
+            match unsafe { T::get(&reader, key) } {
+                Ok(value) => Some(value),
+                Err(null) => {
+                    wrong.get_or_insert((key, null));
+                    None
+                }
+            }
+        };
+        let entry = |value| Entry { value, written: false, fetched: true };
+        if reader.has_nulls() {
+            self.entries.extend((0..keys).map(|key| entry(if reader.is_null(key) { None } else { value(key) })));
+        } else {
+            self.entries.extend((0..keys).map(|key| entry(value(key))));
         }
-        Ok(())
+        match wrong {
+            None => Ok(()),
+            Some((key, null)) => Err(FrameError(format!(
+                "state {} of key {key} has a null {}, which its type does not allow",
+                self.index,
+                null.field.unwrap_or("value")
+            ))),
+        }
     }
 
     fn load_many(&mut self, keys: usize) -> Result<(), FrameError> {
@@ -192,16 +202,19 @@ impl<T: Value + NonNull> ValueState<T> {
             return frame.absent(slots + 1);
         }
         self.writer.truncate(0);
-        let mut bitmap = vec![0u8; self.entries.len().div_ceil(8)];
-        for (key, entry) in self.entries.iter().enumerate() {
+        self.writer.reserve(self.entries.len());
+        for entry in &self.entries {
             match &entry.value {
                 Some(value) => value.push_to(&mut self.writer),
                 None => self.writer.null(),
             }
-            bitmap[key / 8] |= u8::from(entry.written) << (key % 8);
         }
         self.writer.write(frame);
-        frame.slot(&bitmap);
+        frame.slot_with(self.entries.len().div_ceil(8), |out| {
+            let eight =
+                |entries: &[Entry<T>]| entries.iter().rev().fold(0, |byte, entry| byte << 1 | u8::from(entry.written));
+            out.extend(self.entries.chunks(8).map(eight));
+        });
     }
 
     fn store_many(&mut self) {

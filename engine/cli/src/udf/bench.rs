@@ -98,8 +98,8 @@ struct Quiet;
 impl UdfHost for Quiet {
     fn log(&mut self, _: LogLevel, _: &str) {}
 
-    fn state_get(&mut self, _: u32, _: u32) -> Result<Option<Vec<u8>>, String> {
-        Ok(None)
+    fn state_get(&mut self, _: u32, _: u32, _: &mut Vec<u8>) -> Result<bool, String> {
+        Ok(false)
     }
 }
 
@@ -302,6 +302,7 @@ impl Bench {
             operation,
             rows: prepared.rows,
             arguments: &prepared.arguments,
+            first_row: 0,
             event_times: None,
             row_kinds: None,
             key_index: prepared.key_index.as_deref(),

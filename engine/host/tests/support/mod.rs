@@ -216,11 +216,13 @@ impl UdfHost for TestHost {
         self.lines.push((level, message.to_string()));
     }
 
-    fn state_get(&mut self, state: u32, key: u32) -> Result<Option<Vec<u8>>, String> {
+    fn state_get(&mut self, state: u32, key: u32, value: &mut Vec<u8>) -> Result<bool, String> {
         if key == 13 {
             return Err("disk on fire".to_string());
         }
-        Ok(self.state.iter().find(|(at, _)| *at == (state, key)).map(|(_, value)| value.clone()))
+        let found = self.state.iter().find(|(at, _)| *at == (state, key));
+        value.extend(found.iter().flat_map(|(_, value)| value));
+        Ok(found.is_some())
     }
 }
 
@@ -305,6 +307,7 @@ pub fn bundle(arguments: &[ArrayRef], rows: usize) -> Bundle<'_> {
         operation: Operation::Process,
         rows,
         arguments,
+        first_row: 0,
         event_times: None,
         row_kinds: None,
         key_index: None,

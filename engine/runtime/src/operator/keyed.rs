@@ -15,7 +15,7 @@ use crate::graph::BoundCall;
 use crate::key::{BundleKeys, EncodedKeys, KeyEncoder, KeyTable, hash};
 use crate::operator::bundled::BundleOperator;
 use crate::operator::pieces::{Pieces, Sources, Taken};
-use crate::operator::udf::{Context, KeyedInput, UdfCaller};
+use crate::operator::udf::{Context, KeyedInput, OperatorHost, UdfCaller};
 use crate::state::StateColumn;
 
 /// A function that gives rows for rows, and the state of this task's keys if it has keys.
@@ -28,6 +28,8 @@ pub(crate) struct Keyed {
     table: KeyTable,
     /// States that travel with the bundle, in the order of their declaration.
     columns: Vec<StateColumn>,
+    /// Has it others, which it reaches by call?
+    by_call: bool,
     /// Does the function see keys? One without `key` does not, and has no state.
     keyed: bool,
     /// Are rows out those rows in for which the function gives true?
@@ -49,6 +51,7 @@ impl Keyed {
         schema: SchemaRef,
         context: &Context,
     ) -> Result<Keyed, JobError> {
+        let encoder = KeyEncoder::new(input, key).map_err(|error| context.arrow(error))?;
         let states = &call.loaded.states;
         let in_columns = states.iter().filter(|state| state.access == Access::Column);
         Ok(Keyed {
@@ -56,9 +59,10 @@ impl Keyed {
             node: context.place.node.clone(),
             schema,
             key_columns: key.to_vec(),
-            encoder: KeyEncoder::new(input, key).map_err(|error| context.arrow(error))?,
-            table: KeyTable::default(),
+            table: KeyTable::new(encoder.width()),
+            encoder,
             columns: in_columns.map(|state| StateColumn::new(&state.data_type)).collect(),
+            by_call: states.iter().any(|state| state.access == Access::Call),
             keyed: !key.is_empty() || !states.is_empty(),
             filters,
             rows: Batch::empty(),
@@ -84,7 +88,9 @@ impl Keyed {
         let states: Vec<ArrayRef> =
             self.columns.iter().map(|column| column.gather(slots)).collect::<Result<_, _>>().map_err(arrow)?;
         let key_columns = first_keys(&self.rows, &self.key_columns, part.start, &self.bundle).map_err(arrow)?;
-        self.udf.host_mut().slots.clone_from(slots);
+        if self.by_call {
+            self.udf.host_mut().slots.clone_from(slots);
+        }
         let keyed = KeyedInput {
             index: Some(&self.bundle.index),
             keys: slots.len(),
@@ -103,9 +109,11 @@ impl Keyed {
         for (column, writes) in self.columns.iter_mut().zip(&effects.states) {
             column.scatter(slots, &writes.values, &writes.written)?;
         }
-        let host = self.udf.host_mut();
-        for call in &effects.state_calls {
-            host.states[call.state as usize].set(slots[call.key as usize], call.value.clone());
+        if self.by_call {
+            let host = self.udf.host_mut();
+            for call in effects.state_calls.iter() {
+                host.states[call.state as usize].set(slots[call.key as usize], call.value);
+            }
         }
         self.release_empty();
         Ok(())
@@ -116,12 +124,13 @@ impl Keyed {
         if !self.keyed {
             return;
         }
-        let host = self.udf.host_mut();
         for &slot in &self.bundle.slots {
             let in_columns = self.columns.iter().any(|column| column.is_present(slot));
-            if !in_columns && !host.states.iter().any(|state| state.get(slot).is_some()) {
-                self.table.release(slot);
+            let is_called = |host: &OperatorHost| host.states.iter().any(|state| state.get(slot).is_some());
+            if in_columns || (self.by_call && is_called(self.udf.host_mut())) {
+                continue;
             }
+            self.table.release(slot);
         }
     }
 }

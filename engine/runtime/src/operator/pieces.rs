@@ -3,22 +3,79 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, new_empty_array};
-use arrow::buffer::BooleanBuffer;
+use arrow::array::{Array, ArrayRef, BooleanArray, NullBufferBuilder, new_empty_array};
+use arrow::buffer::{BooleanBuffer, MutableBuffer};
 use arrow::compute::{concat, filter};
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 use wasmill_host::{Effects, Output, RowError};
 
 use crate::batch::Batch;
+use crate::fixed::{fixed_array, fixed_bytes};
 
 /// Output columns of a batch's bundles so far, and the row of the batch that each of their rows comes from.
 #[derive(Default)]
 pub(crate) struct Pieces {
-    columns: Vec<Vec<ArrayRef>>,
+    columns: Vec<Column>,
     sources: Sources,
     /// `None` while all are of the kind of their source.
     row_kinds: Option<Vec<u8>>,
+}
+
+/// Arrays of at most so many rows are copied together as they come: to keep each until the end costs more than its values.
+const SMALL_ROWS_MAX: usize = 64;
+
+/// One output column.
+#[derive(Default)]
+struct Column {
+    arrays: Vec<ArrayRef>,
+    /// Behind them.
+    small: Option<Small>,
+}
+
+/// The values of small arrays of a type of fixed width.
+struct Small {
+    data_type: DataType,
+    values: MutableBuffer,
+    nulls: NullBufferBuilder,
+}
+
+impl Column {
+    fn push(&mut self, array: ArrayRef) {
+        if array.len() > SMALL_ROWS_MAX || array.data_type().primitive_width().is_none() {
+            self.end_small();
+            self.arrays.push(array);
+            return;
+        }
+        let small = self.small.get_or_insert_with(|| Small {
+            data_type: array.data_type().clone(),
+            values: MutableBuffer::default(),
+            nulls: NullBufferBuilder::new(0),
+        });
+        small.values.extend_from_slice(fixed_bytes(&array));
+        match array.nulls() {
+            None => small.nulls.append_n_non_nulls(array.len()),
+            Some(nulls) => small.nulls.append_buffer(nulls),
+        }
+    }
+
+    fn end_small(&mut self) {
+        if let Some(Small { data_type, values, mut nulls }) = self.small.take() {
+            self.arrays.push(fixed_array(&data_type, values.into(), nulls.len(), nulls.finish()));
+        }
+    }
+
+    /// All of it, of the given type if there is nothing.
+    fn take(&mut self, data_type: &DataType) -> Result<ArrayRef, ArrowError> {
+        self.end_small();
+        let all = match self.arrays.as_slice() {
+            [] => new_empty_array(data_type),
+            [one] => Arc::clone(one),
+            many => concat(&many.iter().map(|column| column.as_ref()).collect::<Vec<&dyn Array>>())?,
+        };
+        self.arrays.clear();
+        Ok(all)
+    }
 }
 
 /// Rows of a batch.
@@ -100,7 +157,7 @@ impl Pieces {
     fn push_columns(&mut self, columns: impl Iterator<Item = ArrayRef>) {
         for (index, column) in columns.enumerate() {
             if self.columns.len() <= index {
-                self.columns.push(Vec::new());
+                self.columns.push(Column::default());
             }
             self.columns[index].push(column);
         }
@@ -124,11 +181,11 @@ impl Pieces {
         }
         for Output { column, source_rows, row_kinds } in &effects.outputs {
             match source_rows {
-                Some(rows) => {
+                Some(rows) if !is_each_once(rows, part.len()) => {
                     let rows = rows.iter().map(|row| part.start as u32 + row);
                     self.push_some(rows, std::iter::once(Arc::clone(column)));
                 }
-                None => self.push(part.clone(), std::iter::once(Arc::clone(column))),
+                _ => self.push(part.clone(), std::iter::once(Arc::clone(column))),
             }
             // A function that answers row for row cannot change their kinds.
             let kinds = row_kinds.as_deref().filter(|_| !one_to_one);
@@ -161,13 +218,11 @@ impl Pieces {
     pub(crate) fn take<'a>(&mut self, types: impl Iterator<Item = &'a DataType>) -> Result<Taken, ArrowError> {
         let mut columns = Vec::new();
         for (index, data_type) in types.enumerate() {
-            columns.push(match self.columns.get(index).map(Vec::as_slice) {
-                None | Some([]) => new_empty_array(data_type),
-                Some([one]) => Arc::clone(one),
-                Some(many) => concat(&many.iter().map(|column| column.as_ref()).collect::<Vec<&dyn Array>>())?,
+            columns.push(match self.columns.get_mut(index) {
+                None => new_empty_array(data_type),
+                Some(column) => column.take(data_type)?,
             });
         }
-        self.columns.iter_mut().for_each(Vec::clear);
         let row_kinds = self.row_kinds.take();
         Ok(Taken { columns, sources: std::mem::take(&mut self.sources), row_kinds })
     }
@@ -178,6 +233,11 @@ pub(crate) struct Taken {
     pub columns: Vec<ArrayRef>,
     pub sources: Sources,
     pub row_kinds: Option<Vec<u8>>,
+}
+
+/// Do these rows say that each of `count` rows gave one, in order?
+fn is_each_once(rows: &[u32], count: usize) -> bool {
+    rows.len() == count && rows.iter().zip(0..).fold(true, |all, (&row, index)| all & (row == index))
 }
 
 /// Everything that the answers of one call put out, as one column; `None` if there were none.

@@ -26,6 +26,8 @@ pub(crate) struct With {
     rows: Batch,
     /// Of each function, for all of `rows`.
     arguments: Vec<Vec<ArrayRef>>,
+    /// What the functions of a bundle have answered so far.
+    computed: Vec<ArrayRef>,
     pieces: Pieces,
 }
 
@@ -38,7 +40,15 @@ impl With {
         let open = |(place, call): &(ColumnPlace, BoundCall)| Ok((*place, UdfCaller::open(call, context)?));
         let columns = columns.iter().map(open).collect::<Result<Vec<_>, JobError>>()?;
         let node = context.place.node.clone();
-        Ok(With { columns, schema, node, rows: Batch::empty(), arguments: Vec::new(), pieces: Pieces::default() })
+        Ok(With {
+            columns,
+            schema,
+            node,
+            rows: Batch::empty(),
+            arguments: Vec::new(),
+            computed: Vec::new(),
+            pieces: Pieces::default(),
+        })
     }
 
     fn arrow(&self, error: ArrowError) -> JobError {
@@ -113,17 +123,18 @@ impl BundleOperator for With {
     }
 
     fn bundle(&mut self, part: Range<usize>) -> Result<(), JobError> {
-        let mut computed: Vec<ArrayRef> = Vec::with_capacity(self.columns.len());
+        self.computed.clear();
         for ((_, udf), arguments) in self.columns.iter_mut().zip(&self.arguments) {
             let keyed = KeyedInput::default();
             let effects = udf.rows(Operation::Process, &self.rows, arguments, part.clone(), &keyed)?;
             let column = result_of(udf, &effects);
-            computed.push(column.map_err(|error| JobError::Arrow { node: self.node.clone(), error })?);
+            self.computed.push(column.map_err(|error| JobError::Arrow { node: self.node.clone(), error })?);
             if !effects.errors.is_empty() {
+                let computed = std::mem::take(&mut self.computed);
                 return self.without_raised(part, computed, effects);
             }
         }
-        self.pieces.push(part, computed.into_iter());
+        self.pieces.push(part, self.computed.drain(..));
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, StructArray, UInt32Array};
+use arrow::array::{ArrayRef, StructArray, UInt32Array};
 use arrow::compute::{CastOptions, cast_with_options, take};
 use arrow::datatypes::Fields;
 use arrow::error::ArrowError;
@@ -55,10 +55,12 @@ impl UdfHost for OperatorHost {
         });
     }
 
-    fn state_get(&mut self, state: u32, key: u32) -> Result<Option<Vec<u8>>, String> {
+    fn state_get(&mut self, state: u32, key: u32, value: &mut Vec<u8>) -> Result<bool, String> {
         let slot = self.slots.get(key as usize).ok_or_else(|| format!("key {key} is not in this bundle"))?;
         let state = self.states.get(state as usize).ok_or_else(|| format!("there is no state {state}"))?;
-        Ok(state.get(*slot).map(<[u8]>::to_vec))
+        let found = state.get(*slot);
+        value.extend_from_slice(found.unwrap_or_default());
+        Ok(found.is_some())
     }
 }
 
@@ -144,19 +146,12 @@ impl UdfCaller {
         part: Range<usize>,
         keyed: &KeyedInput<'_>,
     ) -> Result<Effects, JobError> {
-        let sliced: Vec<ArrayRef>;
-        let arguments = match part.len() == rows.num_rows() {
-            true => arguments,
-            false => {
-                sliced = arguments.iter().map(|argument| argument.slice(part.start, part.len())).collect();
-                &sliced
-            }
-        };
         self.run(Bundle {
             function: 0,
             operation,
             rows: part.len(),
             arguments,
+            first_row: part.start,
             event_times: rows.event_times().map(|times| &times[part.clone()]),
             row_kinds: rows.row_kinds().map(|kinds| &kinds[part.clone()]),
             key_index: keyed.index,
@@ -177,6 +172,7 @@ impl UdfCaller {
             operation: Operation::Result,
             rows: 0,
             arguments: &[],
+            first_row: 0,
             event_times: None,
             row_kinds: None,
             key_index: None,

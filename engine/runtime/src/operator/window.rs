@@ -62,6 +62,7 @@ impl Window {
         schema: SchemaRef,
         context: &Context,
     ) -> Result<Window, JobError> {
+        let encoder = KeyEncoder::new(input, key).map_err(|error| context.arrow(error))?;
         let accumulator = &call.loaded.states.first();
         let accumulator = accumulator.map_or(&DataType::Null, |state| &state.data_type);
         Ok(Window {
@@ -70,8 +71,8 @@ impl Window {
             schema,
             window,
             key: key.to_vec(),
-            encoder: KeyEncoder::new(input, key).map_err(|error| context.arrow(error))?,
-            table: KeyTable::default(),
+            table: KeyTable::new(encoder.width().map(|width| width + size_of::<i64>())),
+            encoder,
             accumulators: StateColumn::new(accumulator),
             open: BTreeMap::new(),
             watermark: WATERMARK_MIN,

@@ -444,7 +444,7 @@ struct Quiet;
 impl UdfHost for Quiet {
     fn log(&mut self, _: LogLevel, _: &str) {}
 
-    fn state_get(&mut self, _: u32, _: u32) -> Result<Option<Vec<u8>>, String> {
+    fn state_get(&mut self, _: u32, _: u32, _: &mut Vec<u8>) -> Result<bool, String> {
         Err("state cannot be read before the job runs".into())
     }
 }
