@@ -31,8 +31,6 @@ mod imported {
     unsafe extern "C" {
         #[link_name = "get"]
         fn import_get(state: u32, key: u32, answer: *mut Optional);
-        #[link_name = "put"]
-        fn import_put(state: u32, key: u32, some: i32, value: *const u8, length: usize);
         #[link_name = "get-many"]
         fn import_get_many(state: u32, keys: *const u32, count: usize, answer: *mut Pair);
         #[link_name = "put-many"]
@@ -81,12 +79,6 @@ mod imported {
             import_get(state, key, &mut answer);
             (answer.some != 0).then(|| crate::guest::owned(answer.bytes, answer.length))
         }
-    }
-
-    pub fn state_put(state: u32, key: u32, value: Option<&[u8]>) {
-        let bytes = value.unwrap_or_default();
-        // SAFETY: the host only reads the bytes.
-        unsafe { import_put(state, key, i32::from(value.is_some()), bytes.as_ptr(), bytes.len()) }
     }
 
     pub fn state_get_many(state: u32, keys: &[u32]) -> (Vec<u32>, Vec<u8>) {
@@ -143,16 +135,6 @@ mod stand_in {
             host.state_calls += 1;
             host.state.get(&(state, key)).cloned()
         })
-    }
-
-    pub fn state_put(state: u32, key: u32, value: Option<&[u8]>) {
-        with(|host| {
-            host.state_calls += 1;
-            match value {
-                Some(value) => host.state.insert((state, key), value.to_vec()),
-                None => host.state.remove(&(state, key)),
-            };
-        });
     }
 
     pub fn state_get_many(state: u32, keys: &[u32]) -> (Vec<u32>, Vec<u8>) {

@@ -11,7 +11,7 @@ use crate::value::{ColumnWriter, NonNull, Reader, Value, decode_value};
 ///
 /// A state takes its field's name. `#[state(name = "…")]` gives it another; `#[state(access = "call")]` lets the function fetch the
 /// values of a whole bundle by a host call rather than have them travel with it, and `#[state(access = "call", prefetch = false)]` only
-/// those that it asks for, one by one: right for large values of which few are read.
+/// those that it asks for, one by one: right for large values of which few are read. What it wrote goes back in one call either way.
 pub trait States: Sized + 'static {
     /// The states in the order of the fields.
     fn declare() -> Vec<StateDeclaration>;
@@ -127,13 +127,7 @@ impl<T: Value + NonNull> ValueState<T> {
     /// Keeps what the current row wrote.
     #[inline]
     pub fn commit(&mut self) {
-        if self.before.take().is_some() && !self.prefetch {
-            let entry = &mut self.entries[self.current];
-            if self.access == Access::Call {
-                entry.written = false;
-                host::state_put(self.index, self.current as u32, entry.value.as_ref().map(encoded).as_deref());
-            }
-        }
+        self.before = None;
     }
 
     /// Undoes what the current row wrote.
@@ -236,12 +230,6 @@ impl<T: Value + NonNull> ValueState<T> {
 
 /// The bit of an end that says that there is no value.
 pub(crate) const ABSENT: u32 = 1 << 31;
-
-fn encoded<T: Value>(value: &T) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    value.encode(&mut bytes);
-    bytes
-}
 
 impl<T: Value + NonNull> AnyState for ValueState<T> {
     fn load(&mut self, slots: &mut Slots<'_>, keys: usize) -> Result<(), FrameError> {
