@@ -146,6 +146,9 @@ def _timestamp(left):
 def _fields(left, depth):
     _take(left, "<")
     fields = []
+    if left and left[0] == ">":
+        left.pop(0)
+        return ()
     while True:
         name = _take(left, None)
         glued = ":" in name[1:] and not name.startswith('"')

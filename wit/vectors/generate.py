@@ -65,6 +65,7 @@ TYPES = [
 TYPE_TEXTS = [
     (" struct < a :int64 , tags: list<utf8 ?> ? > ", None),
     ('struct<"plain": int8, "two words": bool, "q\\"u\\\\o": utf8>', None),
+    ("struct< >", None),
     ("map<utf8,map<date,binary?>?>?", None),
     ("decimal( 38 , 0 )", None),
     ("timestamp(ns, Asia/Kathmandu)?", None),

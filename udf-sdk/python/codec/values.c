@@ -181,6 +181,14 @@ static PyObject *read_struct(const Type *t, In *in) {
   return row;
 }
 
+/* A value takes a byte at least, but for structs of nothing. */
+static int takes_bytes(const Type *t) {
+  if (t->code != T_STRUCT || t->nullable) return 1;
+  for (int i = 0; i < t->children; i++)
+    if (takes_bytes(t->child[i])) return 1;
+  return 0;
+}
+
 static PyObject *read_value(const Type *t, In *in) {
   if (t->code == T_STRUCT) return read_struct(t, in);
   if (t->code == T_UTF8 || t->code == T_BINARY || t->code == T_LIST || t->code == T_MAP) {
@@ -189,7 +197,7 @@ static PyObject *read_value(const Type *t, In *in) {
     in->at += 4;
     if (!enough(in, t->code == T_UTF8 || t->code == T_BINARY ? count : 0)) return NULL;
     if (t->code == T_MAP) return read_map(t, in, count);
-    if (t->code == T_LIST) return enough(in, count) ? read_items(t, in, count) : NULL; /* an element has a byte at least */
+    if (t->code == T_LIST) return enough(in, takes_bytes(t->child[0]) ? count : 0) ? read_items(t, in, count) : NULL;
     const char *at = (const char *)in->at;
     in->at += count;
     return t->code == T_UTF8 ? PyUnicode_FromStringAndSize(at, count) : PyBytes_FromStringAndSize(at, count);

@@ -40,7 +40,7 @@ def random_type(rng, depth=0, nullable=None):
     if pick < 0.75:
         return DataType("list", nullable, fields=[("item", random_type(rng, depth + 1))])
     if pick < 0.9:
-        names = rng.sample(NAMES, rng.randint(1, 4))
+        names = rng.sample(NAMES, rng.randint(0, 4))
         return DataType("struct", nullable, fields=[(n, random_type(rng, depth + 1)) for n in names])
     return DataType("map", nullable, fields=[("key", parse(rng.choice(KEYS))), ("value", random_type(rng, depth + 1))])
 
@@ -114,7 +114,7 @@ def spoiled(rng, t, value):
         if t.name == "list" and value:
             at = rng.randrange(len(value))
             return [*value[:at], spoiled(rng, t.fields[0][1], value[at]), *value[at + 1:]]
-        if t.name == "struct":
+        if t.name == "struct" and t.fields:
             at = rng.randrange(len(t.fields))
             return tuple(spoiled(rng, t.fields[i][1], v) if i == at else v for i, v in enumerate(value))
         if t.name == "map" and value:

@@ -202,6 +202,9 @@ class _Reader:
     def struct(self, depth):
         self.take("<")
         fields = []
+        if self.tokens[:1] == [">"]:
+            self.take()
+            return ()
         while True:
             name = self.take()
             if name.startswith('"'):
