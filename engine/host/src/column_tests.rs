@@ -14,14 +14,19 @@ use proptest::test_runner::{Config, TestRunner};
 use super::*;
 use crate::frame::{MAGIC_EFFECTS, lie};
 
-/// Writes a column as the only one of a frame and reads it back.
-fn round(plan: &ColumnPlan, array: &ArrayRef) -> Result<ArrayRef, Lie> {
+/// Rows of an array as the only column of a frame.
+fn frame_of(plan: &ColumnPlan, array: &ArrayRef, rows: Range<usize>) -> Result<Vec<u8>, Lie> {
     let mut frame = FrameWriter::default();
     frame.begin(MAGIC_EFFECTS, plan.slots);
-    if let Err(mismatch) = plan.write(array, array.len(), &mut frame) {
+    if let Err(mismatch) = plan.write_part(array, rows, &mut frame) {
         lie!("{mismatch}");
     }
-    let bytes = frame.finish().unwrap().to_vec();
+    Ok(frame.finish().unwrap().to_vec())
+}
+
+/// Writes a column as the only one of a frame and reads it back.
+fn round(plan: &ColumnPlan, array: &ArrayRef) -> Result<ArrayRef, Lie> {
+    let bytes = frame_of(plan, array, 0..array.len())?;
     let mut reader = FrameReader::new(bytes, MAGIC_EFFECTS, plan.slots)?;
     let read = plan.read(&mut reader, array.len())?;
     reader.finish()?;
@@ -86,6 +91,12 @@ fn every_array_comes_back_however_it_is_sliced() {
             let plan = ColumnPlan::new(array.data_type(), true).unwrap();
             let read = round(&plan, &sliced).map_err(|lie| TestCaseError::fail(lie.0))?;
             prop_assert_eq!(&read, &sliced);
+            // A part of an array is written as the array of that part.
+            let (part, rest) = (0..sliced.len() / 2, sliced.len() / 2..sliced.len());
+            for rows in [part, rest] {
+                let alone = sliced.slice(rows.start, rows.len());
+                prop_assert_eq!(frame_of(&plan, &sliced, rows), frame_of(&plan, &alone, 0..alone.len()));
+            }
             read.to_data().validate_full().map_err(|error| TestCaseError::fail(error.to_string()))
         })
         .unwrap();
@@ -141,6 +152,10 @@ fn an_array_that_does_not_fit_says_why() {
     assert!(write("list<int64>?", &ints, 2).starts_with("is of type int64?"));
     assert!(write("struct<a: int64>?", &ints, 2).starts_with("is of type int64?"));
     assert!(write("map<int64, int64>?", &ints, 2).starts_with("is of type int64?"));
+    let plan = plan("int64");
+    assert!(frame_of(&plan, &ints, 0..1).is_ok(), "the null is in another part");
+    assert!(frame_of(&plan, &ints, 1..2).unwrap_err().0.starts_with("has 1 nulls"));
+    assert!(frame_of(&plan, &ints, 1..3).unwrap_err().0.starts_with("has 2 rows"));
 }
 
 /// Reads a column of two rows out of slots that a guest might have made.

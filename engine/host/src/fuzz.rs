@@ -1,5 +1,7 @@
 //! Doors to the checks of what a guest answers, for `tests/fuzz` alone. No part of this crate's API.
 
+use std::ops::Range;
+
 use arrow::array::ArrayRef;
 
 use crate::bundle::{Bundle, Effects, Operation};
@@ -33,16 +35,17 @@ impl Column {
 
     fn read_frame(&self, frame: Vec<u8>, rows: usize) -> Result<ArrayRef, Lie> {
         let mut frame = FrameReader::new(frame, MAGIC_EFFECTS, self.0.slots)?;
+        frame.expect_rows(rows);
         let array = self.0.read(&mut frame, rows)?;
         frame.finish()?;
         Ok(array)
     }
 
-    /// Writes the frame.
-    pub fn write(&self, array: &ArrayRef) -> Result<Vec<u8>, String> {
+    /// Writes the frame of some rows of the array.
+    pub fn write(&self, array: &ArrayRef, rows: Range<usize>) -> Result<Vec<u8>, String> {
         let mut frame = FrameWriter::default();
         frame.begin(MAGIC_EFFECTS, self.0.slots);
-        self.0.write(array, array.len(), &mut frame).map_err(|mismatch| mismatch.to_string())?;
+        self.0.write_part(array, rows, &mut frame).map_err(|mismatch| mismatch.to_string())?;
         frame.finish().map(<[u8]>::to_vec).map_err(|bytes| format!("{bytes} bytes"))
     }
 

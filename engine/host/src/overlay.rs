@@ -75,3 +75,43 @@ impl Overlay {
         calls
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const KEYS: u32 = 5;
+
+    proptest! {
+        /// Against a map: the last write of each (state, key) counts, and comes out in order.
+        #[test]
+        fn the_last_write_counts(
+            writes in prop::collection::vec(
+                (0usize..3, 0..KEYS, prop::option::of(prop::collection::vec(any::<u8>(), 0..6))),
+                0..40,
+            ),
+        ) {
+            let mut overlay = Overlay::default();
+            // Twice: what was taken has left nothing behind.
+            for _ in 0..2 {
+                let mut model = BTreeMap::new();
+                for (state, key, value) in &writes {
+                    overlay.put(*state, *key, KEYS as usize, value.as_deref());
+                    model.insert((*state as u32, *key), value.clone());
+                    prop_assert_eq!(overlay.get(*state, *key), Some(value.as_deref()));
+                }
+                let longest: usize = model.values().flatten().map(Vec::len).sum();
+                prop_assert!(overlay.bytes() >= longest, "what is held counts");
+                let calls = overlay.take();
+                let taken: Vec<_> = calls.iter().map(|call| ((call.state, call.key), call.value.map(<[u8]>::to_vec))).collect();
+                prop_assert_eq!(taken, model.into_iter().collect::<Vec<_>>());
+                prop_assert_eq!(overlay.bytes(), 0);
+                prop_assert_eq!(overlay.get(0, 0), None);
+            }
+        }
+    }
+}

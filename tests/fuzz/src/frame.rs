@@ -1,5 +1,7 @@
 //! One column of any type in a frame, and one value of any type as a state has it.
 
+use std::ops::Range;
+
 use arrow::array::{Array, ArrayRef};
 use wasmill_host::data_type::FieldType;
 use wasmill_host::fuzz::Column;
@@ -16,7 +18,7 @@ pub fn check(data: &[u8]) {
     }
     let rows = input.count();
     let bytes = input.frame(column.slots());
-    let plain = Frame::new(&bytes, MAGIC_EFFECTS, column.slots()).and_then(|mut frame| frame.column(&field, rows));
+    let plain = plain_column(&bytes, &column, &field, rows);
     match (column.read(bytes.clone(), rows), plain) {
         (Err(_), None) => {}
         (Err(lie), Some(_)) => panic!("the host refuses a good frame of {rows} rows of {field}: {lie}"),
@@ -28,6 +30,12 @@ pub fn check(data: &[u8]) {
     }
 }
 
+fn plain_column(bytes: &[u8], column: &Column, field: &FieldType, rows: usize) -> Option<Vec<Value>> {
+    let mut frame = Frame::new(bytes, MAGIC_EFFECTS, column.slots())?;
+    frame.expect_rows(rows);
+    frame.column(field, rows)
+}
+
 /// Arrow finds nothing wrong in the array, it is of its type, and it has these values.
 pub fn check_array(array: &ArrayRef, field: &FieldType, expected: &[Value]) {
     array.to_data().validate_full().unwrap_or_else(|error| panic!("{field}: {error}"));
@@ -36,15 +44,22 @@ pub fn check_array(array: &ArrayRef, field: &FieldType, expected: &[Value]) {
     assert_eq!(plain::values(array), expected, "{field}");
 }
 
-/// What was read is written as a frame that is read as the same, and both are written alike.
-fn check_writing(array: &ArrayRef, column: &Column, field: &FieldType) {
-    let written = column.write(array).unwrap_or_else(|problem| panic!("{field}: {problem}"));
-    let mut plain = Frame::new(&written, MAGIC_EFFECTS, column.slots()).expect("the host writes good frames");
-    let values = plain.column(field, array.len()).expect("the host writes good columns");
-    assert_eq!(values, plain::values(array), "{field}");
+/// What was read is written as a frame that is read as the same, and both are written alike; so are some rows of it.
+fn check_writing(whole: &ArrayRef, column: &Column, field: &FieldType) {
+    for rows in [0..whole.len(), whole.len() / 3..whole.len() - whole.len() / 4, whole.len()..whole.len()] {
+        check_rows(whole, rows, column, field);
+    }
+    assert!(column.write(whole, 0..whole.len() + 1).is_err(), "{field}");
+}
+
+fn check_rows(whole: &ArrayRef, rows: Range<usize>, column: &Column, field: &FieldType) {
+    let written = column.write(whole, rows.clone()).unwrap_or_else(|problem| panic!("{field}: {problem}"));
+    let array = &whole.slice(rows.start, rows.len());
+    assert_eq!(column.write(array, 0..array.len()).as_deref(), Ok(written.as_slice()), "{field}");
+    assert_eq!(plain_column(&written, column, field, array.len()), Some(plain::values(array)), "{field}");
     let again = column.read(written.clone(), array.len()).unwrap_or_else(|lie| panic!("{field}: {lie}"));
     assert_eq!(&again, array, "{field}");
-    assert_eq!(column.write(&again).as_deref(), Ok(written.as_slice()), "{field}");
+    assert_eq!(column.write(&again, 0..again.len()).as_deref(), Ok(written.as_slice()), "{field}");
 }
 
 fn check_value(field: &FieldType, column: &Column, bytes: &[u8]) {

@@ -298,6 +298,28 @@ mod tests {
     }
 
     #[test]
+    fn small_and_large_arrays_are_one_column_in_their_order() {
+        let array = |values: Vec<Option<i64>>| -> ArrayRef { Arc::new(Int64Array::from(values)) };
+        let lengths = [1, 1, SMALL_ROWS_MAX + 1, 3, SMALL_ROWS_MAX, SMALL_ROWS_MAX + 1, SMALL_ROWS_MAX + 1, 1];
+        for nulls in [false, true] {
+            let mut next = 0;
+            let mut one = || {
+                next += 1;
+                (!nulls || next % 3 > 0).then_some(next)
+            };
+            let arrays: Vec<_> = lengths.iter().map(|&rows| (0..rows).map(|_| one()).collect::<Vec<_>>()).collect();
+            let mut column = Column::default();
+            // Slices too: their values begin somewhere else.
+            arrays.iter().for_each(|values| {
+                let padded = array([&[Some(-1)], values.as_slice(), &[None]].concat());
+                column.push(padded.slice(1, values.len()));
+            });
+            assert_eq!(&column.take(&DataType::Int64).unwrap(), &array(arrays.concat()));
+            assert_eq!(column.take(&DataType::Int64).unwrap().len(), 0, "all of it was taken");
+        }
+    }
+
+    #[test]
     fn rows_that_raised_or_were_skipped_are_left_out() {
         let (batch, mut pieces) = (batch(10), Pieces::default());
         pieces.push_effects(&batch, 0..3, true, &effects(&[0, 1, 2], None, None, &[1])).unwrap();
