@@ -60,24 +60,35 @@ const TARGETS: [(&str, &str, usize, Goal); 38] = [
     ("scaling", "python-json", 1000, AtLeast(1.8)),
 ];
 
-/// By profile (`perf record` of the bench with one name): where the time goes in work whose target is missed.
+/// By profile (`perf record` of `wasmill run` on the work's job): where the time goes in work whose target is missed.
 const LIMITS: [(&str, &str); 7] = [
     (
         "rust-add",
-        "at bundle 1 the host, not the guest, which has about a seventh: calling, reading the answer and moving its row. No \
-         single function stands out.",
+        "at bundle 1 the host, not the guest, which has a sixth: a third of the time is Wasmtime's way into the guest and back, \
+         a third writing the frame, checking the answer and moving its row. No single function has more than a twentieth.",
     ),
     (
         "rust-keyed-average",
-        "`column`: a quarter is finding each row's key and its slot, nearly half the guest; with bundles of 1000 the frames \
-         of states are copied ten times as often. `single`: most is the component model's way out of the guest and back, each \
-         call with its own lowering and lifting.",
+        "`column`: nearly half is the guest, a sixth finding each row's key and its slot; with bundles of 1000 every state of every \
+         key travels there and back for each row, with 10,000 for ten. `batched`: a third is encoding and decoding values one by \
+         one, on both sides. `single`: most is the component model's way out of the guest and back, each call with its own \
+         lowering and lifting.",
+    ),
+    (
+        "python-add",
+        "CPython: nine tenths of the time are in the guest, half of that in its evaluator, a fifth in making and freeing integers. \
+         The SDK's C code is a seventh, the host a twenty-fifth.",
     ),
     (
         "python-keyed-average",
         "from bundles of 1000 on, CPython's evaluator (over a quarter of all by itself), and making and freeing floats and \
-         generators; the SDK's C code is about a tenth, the host less. At bundle 1 the host is the larger half: keys, states \
+         generators; the SDK's C code is about a tenth, the host less. At bundle 1 the host is half: keys, states \
          and frames for a single row.",
+    ),
+    (
+        "python-json",
+        "nine tenths are in the guest: a quarter of all is the parser in C, the rest making and freeing what it makes (CPython for \
+         WASI has no allocator of its own for small objects) and CPython's evaluator.",
     ),
     (
         "python-window",
@@ -85,21 +96,9 @@ const LIMITS: [(&str, &str); 7] = [
          general attribute access. A window of ten rows a key also means a result for ten rows.",
     ),
     (
-        "latency-rust",
-        "by comparison, not by profile: Python's row takes 0.02 ms more than Rust's, so that most of this is the host's, 10 \
-         ms after the last row; the bare function, too, takes 0.004 ms then, against 0.0001 ms in a loop.",
-    ),
-    (
-        "memory",
-        "by the process's mappings. `job`: half is the allocator's, which still has room from the start, when the 31 MB of \
-         the Python runner are read and hashed. `instance`: 5 MB are pages of CPython's memory image that it writes to while \
-         it starts and loads the UDF, 4 MB are the allocator's for its task.",
-    ),
-    (
         "scaling",
-        "the processor time of a row is the same with one subtask and with two (`time wasmill run`, 1.5 M rows: within a \
-         tenth), so that two subtasks add no work. What is missing is waiting, or a second core that had something else to \
-         do.",
+        "the processor time of a row is the same with one subtask and with two (`time wasmill run`, 3 M rows: within a \
+         twentieth), so that two subtasks add no work. What is missing is a second core that had something else to do.",
     ),
 ];
 
