@@ -338,6 +338,9 @@ impl<'t> Parser<'t> {
     fn fields(&mut self, depth: usize) -> Result<Shape, TypeError> {
         self.want('<', "`<`")?;
         let mut fields = Vec::new();
+        if self.eat('>') {
+            return Ok(Shape::Struct(fields));
+        }
         loop {
             let name = self.name()?;
             self.want(':', "`:`")?;
@@ -366,6 +369,7 @@ mod tests {
             "struct<a: int64, tags: list<utf8?>?>",
             "map<utf8, struct<x: float64?>?>?",
             "struct<\"a b\": date, \"q\\\"\\\\\": time>",
+            "list<struct<>>",
         ] {
             assert_eq!(DataType::parse(text).expect(text).to_string(), text);
         }
@@ -386,7 +390,7 @@ mod tests {
             ("map<utf8?, bool>", 9),
             ("int64 x", 6),
             ("", 0),
-            ("struct<>", 7),
+            ("struct<,>", 7),
         ] {
             assert_eq!(DataType::parse(text).expect_err(text).at, at, "{text}");
         }
