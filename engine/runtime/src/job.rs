@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -18,13 +18,16 @@ use crate::exchange::{Edge, Output, Wires, partition, wires};
 use crate::graph::{Exchange, JobGraph, NodeId, Operation};
 use crate::metrics::JobMetrics;
 use crate::operator::{Chained, SinkOperator, build};
-use crate::source::Numbered;
-use crate::task::{Head, SourceHead, Task};
+use crate::source::{Numbered, Splits, WatermarkEmitter};
+use crate::task::{Head, Inputs, SourceHead, Task};
 
-/// The clock that UDFs and bundles go by.
+/// The clock that UDFs, bundles and tasks go by.
 pub trait Clock: Send + Sync {
     /// Milliseconds since 1970-01-01T00:00Z.
     fn processing_time_ms(&self) -> i64;
+
+    /// Time since some moment before the job began. It never goes back, whatever becomes of the date.
+    fn elapsed(&self) -> Duration;
 }
 
 /// The machine's clock.
@@ -34,6 +37,11 @@ impl Clock for SystemClock {
     fn processing_time_ms(&self) -> i64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    fn elapsed(&self) -> Duration {
+        static FIRST_ASKED: LazyLock<Instant> = LazyLock::new(Instant::now);
+        FIRST_ASKED.elapsed()
     }
 }
 
@@ -307,22 +315,21 @@ fn start_tasks(
         let mut splits = assigned.splits.remove(&chain[0]).unwrap_or_default().into_iter();
         for subtask in 0..first.parallelism {
             let head = match &first.operation {
-                Operation::Source { source, watermark, on_error } => Head::Source(SourceHead {
-                    source: Arc::clone(source),
-                    watermark: *watermark,
+                Operation::Source { source, watermark, on_error } => Head::Source(Box::new(SourceHead {
+                    node: first.name.clone(),
+                    splits: Splits::new(Arc::clone(source), *watermark, splits.next().unwrap_or_default()),
+                    watermarks: WatermarkEmitter::new(shared.config.watermark_interval, shared.clock.elapsed()),
                     on_error: *on_error,
-                    splits: splits.next().unwrap_or_default(),
                     metrics: Arc::clone(&shared.metrics.nodes[chain[0]].1),
-                }),
-                _ => Head::Channels { receivers: std::mem::take(&mut ports.receivers[subtask]) },
+                })),
+                _ => Head::Channels(Inputs::new(std::mem::take(&mut ports.receivers[subtask]))),
             };
             let output = Output { edges: std::mem::take(&mut ports.outputs[subtask]) };
             let (graph, shared, chain) = (graph.clone(), Arc::clone(shared), chain.clone());
-            let node = first.name.clone();
-            let thread = spawn(&format!("{node}/{subtask}"), move || {
+            let thread = spawn(&format!("{}/{subtask}", first.name), move || {
                 let mut unless_done = StopUnlessDone { shared: &Arc::clone(&shared), done: false };
                 let chain = operators(&graph, &chain, subtask, &shared)?;
-                Task { node, head, chain, output, shared }.run()?;
+                Task { head, chain, output, shared }.run()?;
                 unless_done.done = true;
                 Ok(())
             })?;

@@ -10,7 +10,7 @@ mod udf;
 mod window;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use crate::batch::{Batch, StreamElement};
 use crate::error::JobError;
@@ -32,8 +32,8 @@ pub(crate) trait Operator: Send {
     /// Emits everything held back: the input is quiet, the bundle's time is over, or input has ended.
     fn flush(&mut self, out: &mut Emitter<'_>) -> Result<(), JobError>;
 
-    /// When `flush` is due at the latest, if rows are held back.
-    fn flush_due(&self) -> Option<Instant>;
+    /// When `flush` is due at the latest, by [`Clock::elapsed`](crate::job::Clock::elapsed), if rows are held back.
+    fn flush_due(&self) -> Option<Duration>;
 
     /// Everything has been processed and flushed: the last call.
     fn finish(&mut self) -> Result<(), JobError> {
@@ -105,7 +105,7 @@ impl<'a> Emitter<'a> {
 }
 
 /// The first flush that is due in a chain.
-pub(crate) fn flush_due(chain: &[Chained]) -> Option<Instant> {
+pub(crate) fn flush_due(chain: &[Chained]) -> Option<Duration> {
     chain.iter().filter_map(|chained| chained.operator.flush_due()).min()
 }
 
@@ -120,20 +120,19 @@ pub(crate) fn build(
     let place = Place { job: shared.job.clone(), node: node.name.clone(), subtask, parallelism: node.parallelism };
     let context = udf::Context { place, shared: Arc::clone(shared), metrics: Arc::clone(metrics) };
     let schema = Arc::clone(&node.schema);
-    let config = &shared.config;
     Ok(match &node.operation {
         Operation::Source { .. } | Operation::Sink { .. } => None,
         Operation::Union => Some(Box::new(rows::Retype { schema })),
         Operation::Select { columns } => Some(Box::new(rows::Select { columns: columns.clone(), schema })),
         Operation::With { columns } => {
-            Some(Box::new(Bundled::new(rows::With::open(columns, schema, &context)?, config)))
+            Some(Box::new(Bundled::new(rows::With::open(columns, schema, &context)?, shared)))
         }
         Operation::Rows { call, key } | Operation::Filter { call, key } => {
             let filters = matches!(node.operation, Operation::Filter { .. });
-            Some(Box::new(Bundled::new(keyed::Keyed::open(call, key, filters, input, schema, &context)?, config)))
+            Some(Box::new(Bundled::new(keyed::Keyed::open(call, key, filters, input, schema, &context)?, shared)))
         }
         Operation::Window { call, key, window } => {
-            Some(Box::new(Bundled::new(window::Window::open(call, key, *window, input, schema, &context)?, config)))
+            Some(Box::new(Bundled::new(window::Window::open(call, key, *window, input, schema, &context)?, shared)))
         }
     })
 }

@@ -1,7 +1,8 @@
 //! Reads splits: rows with event times and positions, and the watermark that follows from them.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::buffer::ScalarBuffer;
@@ -30,8 +31,8 @@ struct OpenSplit {
 }
 
 /// All splits of one subtask.
-pub(crate) struct Splits<'a> {
-    source: &'a dyn Source,
+pub(crate) struct Splits {
+    source: Arc<dyn Source>,
     watermark: Option<Watermark>,
     waiting: VecDeque<Numbered>,
     open: Vec<OpenSplit>,
@@ -60,8 +61,8 @@ pub(crate) enum ReadError {
     Arrow(#[from] ArrowError),
 }
 
-impl<'a> Splits<'a> {
-    pub(crate) fn new(source: &'a dyn Source, watermark: Option<Watermark>, splits: Vec<Numbered>) -> Splits<'a> {
+impl Splits {
+    pub(crate) fn new(source: Arc<dyn Source>, watermark: Option<Watermark>, splits: Vec<Numbered>) -> Splits {
         Splits { source, watermark, waiting: splits.into(), open: Vec::new(), next: 0, ended_time_max: NO_TIME }
     }
 
@@ -134,20 +135,21 @@ impl<'a> Splits<'a> {
 /// When watermarks are emitted: only larger ones, not more often than the interval.
 pub(crate) struct WatermarkEmitter {
     interval: Duration,
-    next: Instant,
+    next: Duration,
     last: i64,
 }
 
 impl WatermarkEmitter {
-    pub(crate) fn new(interval: Duration) -> WatermarkEmitter {
-        WatermarkEmitter { interval, next: Instant::now() + interval, last: WATERMARK_MIN }
+    pub(crate) fn new(interval: Duration, now: Duration) -> WatermarkEmitter {
+        WatermarkEmitter { interval, next: now + interval, last: WATERMARK_MIN }
     }
 
-    pub(crate) fn due(&mut self, watermark: i64) -> Option<i64> {
+    /// `now` is asked for the time only if there is something to emit.
+    pub(crate) fn due(&mut self, watermark: i64, now: impl FnOnce() -> Duration) -> Option<i64> {
         if watermark <= self.last {
             return None;
         }
-        let now = Instant::now();
+        let now = now();
         if now < self.next {
             return None;
         }
@@ -213,12 +215,17 @@ mod tests {
     }
 
     #[test]
-    fn watermarks_only_grow() {
-        let mut emitter = WatermarkEmitter::new(Duration::ZERO);
-        assert_eq!(emitter.due(WATERMARK_MIN), None);
-        assert_eq!(emitter.due(5), Some(5));
-        assert_eq!(emitter.due(5), None);
-        assert_eq!(emitter.due(4), None);
-        assert_eq!(emitter.due(6), Some(6));
+    fn watermarks_only_grow_and_not_too_often() {
+        let second = Duration::from_secs(1);
+        let mut emitter = WatermarkEmitter::new(second, second);
+        let mut due = |watermark, at| emitter.due(watermark, || at);
+        assert_eq!(due(WATERMARK_MIN, 9 * second), None);
+        assert_eq!(due(5, second), None);
+        assert_eq!(due(5, 2 * second), Some(5));
+        assert_eq!(due(6, 2 * second), None);
+        for old in [5, 4] {
+            assert_eq!(due(old, 9 * second), None);
+        }
+        assert_eq!(due(6, 3 * second), Some(6));
     }
 }

@@ -1,13 +1,14 @@
 //! Bundles: rows are gathered until there are enough, time is up, the input is quiet or a watermark comes.
 
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use wasmill_host::Fault;
 
 use crate::batch::Batch;
-use crate::config::Config;
 use crate::error::JobError;
+use crate::job::{Clock, Shared};
 use crate::operator::isolate::{Isolate, Search};
 use crate::operator::{Emitter, Operator};
 
@@ -46,16 +47,19 @@ pub(crate) struct Bundled<T> {
     operator: T,
     open: Vec<Batch>,
     open_rows: usize,
-    opened: Option<Instant>,
+    /// When the first of them came.
+    opened: Option<Duration>,
     rows_max: usize,
     time_max: Duration,
     search: Search,
     out: Vec<Batch>,
     out_rows_max: usize,
+    clock: Arc<dyn Clock>,
 }
 
 impl<T: BundleOperator> Bundled<T> {
-    pub(crate) fn new(operator: T, config: &Config) -> Bundled<T> {
+    pub(crate) fn new(operator: T, shared: &Shared) -> Bundled<T> {
+        let config = &shared.config;
         Bundled {
             operator,
             open: Vec::new(),
@@ -66,6 +70,7 @@ impl<T: BundleOperator> Bundled<T> {
             search: Search::default(),
             out: Vec::new(),
             out_rows_max: config.batch_rows_max,
+            clock: Arc::clone(&shared.clock),
         }
     }
 
@@ -158,7 +163,7 @@ impl<T: BundleOperator> Operator for Bundled<T> {
             }
         }
         if self.open_rows > 0 && self.opened.is_none() {
-            self.opened = Some(Instant::now());
+            self.opened = Some(self.clock.elapsed());
         }
         self.pass_on(out)
     }
@@ -174,7 +179,7 @@ impl<T: BundleOperator> Operator for Bundled<T> {
         self.pass_on(out)
     }
 
-    fn flush_due(&self) -> Option<Instant> {
+    fn flush_due(&self) -> Option<Duration> {
         self.opened.map(|opened| opened + self.time_max)
     }
 }

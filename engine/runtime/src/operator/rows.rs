@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, new_empty_array};
 use arrow::compute::filter;
@@ -200,7 +200,7 @@ impl Operator for Select {
         Ok(())
     }
 
-    fn flush_due(&self) -> Option<Instant> {
+    fn flush_due(&self) -> Option<Duration> {
         None
     }
 }
@@ -224,7 +224,7 @@ impl Operator for Retype {
         Ok(())
     }
 
-    fn flush_due(&self) -> Option<Instant> {
+    fn flush_due(&self) -> Option<Duration> {
         None
     }
 }

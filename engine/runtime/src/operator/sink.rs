@@ -1,7 +1,7 @@
 //! The end of a chain that writes to a sink.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use crate::batch::Batch;
 use crate::connector::{ConnectorError, SinkWriter};
@@ -41,7 +41,7 @@ impl Operator for SinkOperator {
         }
     }
 
-    fn flush_due(&self) -> Option<Instant> {
+    fn flush_due(&self) -> Option<Duration> {
         None
     }
 
