@@ -128,6 +128,7 @@ PyObject *row_turn(const Column *c, uint32_t row) {
   if (r && (Py_REFCNT((PyObject *)r) != 1 || size_of(r) != c->type->children || r->shape != c->type->shape)) Py_CLEAR(turns[turn]);
   if (!turns[turn] && !(turns[turn] = row_new(c->type->children, c->type->shape, c->type->names))) return NULL;
   r = turns[turn];
+  if (!r->source) forget(r); /* somebody held it beyond its turn: it has its fields */
   r->source = c;
   r->row = row;
   r->kind = current.row_kinds ? current.row_kinds[row] : -1;

@@ -27,3 +27,4 @@ def settle():
         waiting += codec.immortal(_parts(waiting.pop()))
     codec.fill()
     gc.freeze()
+    del codec.immortal, codec.fill  # not for programs

@@ -1,5 +1,6 @@
 """Row: the plain one and the codec's behave the same."""
 
+import collections
 import copy
 import pickle
 
@@ -112,6 +113,90 @@ def test_a_row_that_is_kept_outlives_its_bundle(codec):
     assert function.run(arguments=[COLUMN])["output"] == [0, 1, 2, 3]
     function.run(arguments=[[{"a": 99, "b": "zz", "c": 99}] * 4])
     assert [(r.a, r.b, r.c.toordinal() - 719163) for r in kept[:4]] == [(0, "t0", 0), (1, None, 1), (2, "t2", 2), (3, "t3", 3)]
+
+
+def given():
+    def f(row):
+        yield row
+
+    return f
+
+
+def given_twice_or_not_at_all():
+    def f(row):
+        for _ in range(row.a % 3):
+            yield row
+
+    return f
+
+
+def given_then_failed():
+    def f(row):
+        yield row
+        if row.a % 5 == 2:
+            raise ValueError(row.a)
+
+    return f
+
+
+def changed_and_given():
+    def f(row):
+        row.a, row["b"] = row.a + 1000, f"{row.b}!"
+        yield row
+
+    return f
+
+
+def kept_for(count):
+    def make():
+        kept = collections.deque(maxlen=count)
+
+        def f(row):
+            kept.append(row)
+            yield from kept
+
+        return f
+
+    return make
+
+
+def before():
+    """The row before: held while the next one is at work."""
+    last = [None]
+
+    def f(row):
+        held, last[0] = last[0], row
+        return (held.a if held else -1) * 1000 + row.a
+
+    return f
+
+
+def lengths(rows):
+    """Bundles of sizes on both sides of what a loop of bytecode is worth."""
+    sizes = [1, 7, 8, 9, 40, 2, 30, 8]
+    while sizes and rows:
+        yield rows[:sizes[0]]
+        rows, sizes = rows[sizes[0]:], sizes[1:]
+
+
+@pytest.mark.parametrize("make", [given, given_twice_or_not_at_all, given_then_failed, changed_and_given, kept_for(1), kept_for(2), kept_for(3), before])
+def test_rows_that_are_held_are_what_they_were(codec, make):
+    value = make is before
+    column = [{"a": i, "b": f"t{i}" if i % 4 else None} for i in range(105)]
+    called = make()
+    function = codec("map" if value else "table", called, ["struct<a: int64, b: utf8?>"], "int64" if value else "struct<a: int64, b: utf8?>")
+    plain = make()
+    for bundle in lengths(column):
+        got = function.run(arguments=[bundle])
+        wanted, failed = [], []
+        for at, fields in enumerate(bundle):
+            try:
+                out = plain(PlainRow(**fields))
+                wanted += [out] if value else [r.as_dict() for r in out]
+            except ValueError as error:
+                failed.append((at, str(error)))
+        assert [(e["row"], e["message"]) for e in got["errors"]] == failed
+        assert got["output"] == wanted
 
 
 def test_a_row_that_is_changed_is_changed_for_itself(codec):
