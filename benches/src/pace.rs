@@ -25,7 +25,7 @@ impl Pace {
                 samples: 10,
                 latency_rows: 250,
                 starts: 10,
-                growth_rows: 2_000_000,
+                growth_rows: 4_000_000,
                 scaling_pairs: 3,
             },
             false => Pace {

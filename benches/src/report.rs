@@ -65,7 +65,7 @@ const TITLES: [(&str, &str); 5] = [
     (
         "memory",
         "Resident memory. `job`: the most of all of `wasmill run` with a Python UDF; `instance`: each further Python instance with \
-     its task; `growth`: in the second half of 10 M rows (2 M with QUICK), reached within 1 MB. Pages that are mapped several times count once. \
+     its task; `growth`: in the second half of 10 M rows (4 M with QUICK), reached within 1 MB. Pages that are mapped several times count once. \
      Worker process: itself alone",
     ),
     ("scaling", "Pace on two cores ÷ on one: two splits, parallelism 2"),
