@@ -1,6 +1,6 @@
 //! Reads frames the slow and obvious way, from what `wit/README.md` says alone. What it takes and what the host takes must be the same.
 
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{Array, AsArray};
 use arrow::datatypes::DataType;
 use wasmill_host::data_type::FieldType;
 
@@ -137,15 +137,15 @@ impl<'a> Frame<'a> {
             }
             DataType::List(item) => {
                 let offsets = self.offsets(rows)?;
-                let items = self.child(item, offsets[rows])?;
-                Some(offsets.windows(2).map(|pair| Value::List(items[pair[0]..pair[1]].to_vec())).collect())
+                let mut items = self.child(item, offsets[rows])?.into_iter();
+                Some(pieces(&offsets, &mut items).map(Value::List).collect())
             }
             DataType::Map(entries, _) => {
                 let DataType::Struct(fields) = entries.data_type() else { return None };
                 let offsets = self.offsets(rows)?;
                 let (keys, values) = (self.child(&fields[0], offsets[rows])?, self.child(&fields[1], offsets[rows])?);
-                let pairs: Vec<(Value, Value)> = keys.into_iter().zip(values).collect();
-                Some(offsets.windows(2).map(|pair| Value::Map(pairs[pair[0]..pair[1]].to_vec())).collect())
+                let mut pairs = keys.into_iter().zip(values);
+                Some(pieces(&offsets, &mut pairs).map(Value::Map).collect())
             }
             DataType::Struct(fields) => {
                 if fields.is_empty() && rows > self.bare_rows_max {
@@ -153,8 +153,7 @@ impl<'a> Frame<'a> {
                 }
                 let columns: Vec<Vec<Value>> =
                     fields.iter().map(|field| self.child(field, rows)).collect::<Option<_>>()?;
-                let row = |row: usize| Value::Struct(columns.iter().map(|column| column[row].clone()).collect());
-                Some((0..rows).map(row).collect())
+                Some(rows_of(columns.into_iter(), rows))
             }
             fixed => {
                 let (width, bytes) = (fixed.primitive_width()?, self.slot()?);
@@ -223,27 +222,50 @@ fn nullable(field: &arrow::datatypes::Field, bytes: &mut &[u8]) -> Option<()> {
 
 /// The values of an Arrow array.
 pub fn values(array: &dyn Array) -> Vec<Value> {
-    (0..array.len()).map(|row| if array.is_null(row) { Value::Null } else { value_at(array, row) }).collect()
-}
-
-fn value_at(array: &dyn Array, row: usize) -> Value {
-    let pairs = |entries: &arrow::array::StructArray| -> Vec<(Value, Value)> {
-        values(entries.column(0)).into_iter().zip(values(entries.column(1))).collect()
-    };
-    match array.data_type() {
-        DataType::Boolean => Value::Bool(array.as_boolean().value(row)),
-        DataType::Utf8 => Value::Bytes(array.as_string::<i32>().value(row).as_bytes().to_vec()),
-        DataType::Binary => Value::Bytes(array.as_binary::<i32>().value(row).to_vec()),
-        DataType::List(_) => Value::List(values(&array.as_list::<i32>().value(row))),
-        DataType::Map(_, _) => Value::Map(pairs(&array.as_map().value(row))),
-        DataType::Struct(_) => {
-            let one = |column: &ArrayRef| values(&column.slice(row, 1)).remove(0);
-            Value::Struct(array.as_struct().columns().iter().map(one).collect())
+    let all = match array.data_type() {
+        DataType::Boolean => array.as_boolean().values().iter().map(Value::Bool).collect(),
+        DataType::Utf8 | DataType::Binary => texts(array),
+        DataType::List(_) => {
+            let list = array.as_list::<i32>();
+            let mut items = values(list.values()).into_iter();
+            pieces(&positions(list.offsets()), &mut items).map(Value::List).collect()
         }
+        DataType::Map(_, _) => {
+            let map = array.as_map();
+            let mut pairs = values(map.keys()).into_iter().zip(values(map.values()));
+            pieces(&positions(map.offsets()), &mut pairs).map(Value::Map).collect()
+        }
+        DataType::Struct(_) => rows_of(array.as_struct().columns().iter().map(|column| values(column)), array.len()),
         fixed => {
             let (data, width) = (array.to_data(), fixed.primitive_width().expect("the other types have a fixed width"));
-            let start = (data.offset() + row) * width;
-            Value::Fixed(data.buffers()[0].as_slice()[start..start + width].to_vec())
+            let bytes = &data.buffers()[0].as_slice()[data.offset() * width..][..data.len() * width];
+            bytes.chunks(width).map(|value| Value::Fixed(value.to_vec())).collect()
         }
-    }
+    };
+    let value = |(row, value)| if array.is_null(row) { Value::Null } else { value };
+    all.into_iter().enumerate().map(value).collect()
+}
+
+fn texts(array: &dyn Array) -> Vec<Value> {
+    let value = |row: usize| match array.data_type() {
+        DataType::Utf8 => array.as_string::<i32>().value(row).as_bytes().to_vec(),
+        _ => array.as_binary::<i32>().value(row).to_vec(),
+    };
+    (0..array.len()).map(|row| Value::Bytes(value(row))).collect()
+}
+
+fn positions(offsets: &[i32]) -> Vec<usize> {
+    offsets.iter().map(|offset| usize::try_from(*offset).expect("no offset is negative")).collect()
+}
+
+/// The pieces of a child between offsets, which may begin behind its start.
+fn pieces<T>(offsets: &[usize], child: &mut impl Iterator<Item = T>) -> impl Iterator<Item = Vec<T>> {
+    child.by_ref().take(offsets[0]).for_each(drop);
+    offsets.windows(2).map(move |pair| child.by_ref().take(pair[1] - pair[0]).collect())
+}
+
+/// Columns as rows, without a copy of what may be deep.
+fn rows_of(columns: impl Iterator<Item = Vec<Value>>, rows: usize) -> Vec<Value> {
+    let mut columns: Vec<_> = columns.map(Vec::into_iter).collect();
+    (0..rows).map(|_| Value::Struct(columns.iter_mut().filter_map(Iterator::next).collect())).collect()
 }
