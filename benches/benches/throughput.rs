@@ -16,7 +16,7 @@ use wasmill_benches::report::{Setting, page};
 use wasmill_benches::same::check;
 use wasmill_benches::scaling::SCALING;
 use wasmill_benches::work::{WORK, Work};
-use wasmill_benches::{BenchError, Way, latency, open, program, python, root, scaling, wasmill};
+use wasmill_benches::{BenchError, Way, latency, open, program, python, root, scaling, values, wasmill};
 use wasmill_runtime::udf_file::Environment;
 
 /// That of the program.
@@ -96,6 +96,9 @@ fn singly(pace: &Pace, environment: &Environment, wanted: &Wanted) -> Result<Vec
     }
     if wanted.fits("memory") {
         figures.extend(program::memory(pace)?);
+    }
+    if wanted.fits(values::ID) {
+        figures.extend(values::measure(pace, environment)?);
     }
     for id in SCALING.into_iter().filter(|_| wanted.fits("scaling")) {
         figures.extend(scaling::measure(id, pace, environment)?);

@@ -22,6 +22,7 @@ pub mod same;
 pub mod latency;
 pub mod program;
 pub mod scaling;
+pub mod values;
 
 pub mod figures;
 pub mod pace;

@@ -6,6 +6,7 @@ use crate::figures::{Figure, ROWS_PER_SECOND, WayName};
 use crate::plots::PLOTS;
 use crate::process::IN_FLIGHT_BUNDLES_MAX;
 use crate::targets::{Goal, judge, limit};
+use crate::values;
 use crate::work::WORK;
 
 /// Where and how it was measured.
@@ -42,7 +43,7 @@ pub fn page(figures: &[Figure], setting: &Setting) -> String {
     for figure in figures {
         if !done.contains(&figure.id.as_str()) {
             done.push(&figure.id);
-            page.push_str(&table(&figure.id, figures));
+            page.push_str(&if figure.id == values::ID { by_type(figures) } else { table(&figure.id, figures) });
         }
     }
     page
@@ -118,6 +119,38 @@ fn table(id: &str, figures: &[Figure]) -> String {
     table
 }
 
+/// What a value costs: a type a line.
+fn by_type(figures: &[Figure]) -> String {
+    let mut table = format!(
+        "\n## `{}`\n\nPython: what a value costs on its way into a function and out of it, by its type, in ns. In bundles of 1000, \
+         beyond what a bool costs in and the call itself, so that a few ns are nothing. A struct's fields are read when they are asked \
+         for: here when it goes out. Beside it pyarrow in CPython: `to_pylist()`, and `pyarrow.array()` of the list.\n\n\
+         | type | in | out | pyarrow in | pyarrow out | both ÷ pyarrow |\n\
+         |---|---:|---:|---:|---:|---:|\n",
+        values::ID
+    );
+    let own = |way| figures.iter().filter(move |figure| figure.id == values::ID && figure.way == way);
+    for data_type in own(WayName::Wasmill).filter_map(|figure| figure.stat.strip_suffix(" in")) {
+        let both = |way| {
+            ["in", "out"].map(|direction| {
+                let stat = format!("{data_type} {direction}");
+                own(way).find(|figure| figure.stat == stat).map(|figure| figure.value.max(0.0))
+            })
+        };
+        let (own, pyarrow) = (both(WayName::Wasmill), both(WayName::Native));
+        let whole = |value: &Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.0}"));
+        let cells = own.iter().chain(&pyarrow).map(whole).collect::<Vec<_>>().join(" | ");
+        let ratio = match (own, pyarrow) {
+            ([Some(into), Some(out)], [Some(by_into), Some(by_out)]) => {
+                format!("{} ×", digits((into + out) / (by_into + by_out)))
+            }
+            _ => "–".to_owned(),
+        };
+        let _infallible = writeln!(table, "| `{data_type}` | {cells} | {ratio} |");
+    }
+    table
+}
+
 fn words(goal: Goal, figure: Option<&Figure>) -> String {
     let scaled = |value: f64| match figure {
         Some(figure) if figure.unit == ROWS_PER_SECOND => value / 1e6,
@@ -162,6 +195,20 @@ mod tests {
 
     fn figure(way: WayName, bundle: usize, value: f64) -> Figure {
         Figure { id: "python-add".into(), way, bundle, stat: "median".into(), value, unit: "rows/s".into() }
+    }
+
+    #[test]
+    fn values_have_a_line_for_each_type() {
+        let figure = |way, stat: &str, value| Figure::new(values::ID, way, 1000, stat, value, "ns");
+        let figures = [
+            figure(WayName::Wasmill, "list<int64> in", 60.32),
+            figure(WayName::Wasmill, "list<int64> out", 80.0),
+            figure(WayName::Native, "list<int64> in", 120.0),
+            figure(WayName::Native, "list<int64> out", 40.0),
+        ];
+        let setting = Setting { machine: "a machine".into(), python: "Python 3".into(), quick: true };
+        let page = page(&figures, &setting);
+        assert!(page.contains("| `list<int64>` | 60 | 80 | 120 | 40 | 0.877 × |\n"), "{page}");
     }
 
     #[test]
