@@ -12,7 +12,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
-use wasmill_runtime::connector::{ConnectorError, ReadOutcome, Sink, Source, SourceReader, Split};
+use wasmill_runtime::connector::{ConnectorError, Position, ReadOutcome, Sink, Source, SourceReader, Split};
 use wasmill_runtime::spec::{Endpoint, JobSpec, OperationSpec};
 use wasmill_runtime::udf_file::Environment;
 use wasmill_runtime::validate::validate;
@@ -159,8 +159,8 @@ impl Source for WatchedSource {
         self.source.splits()
     }
 
-    fn open(&self, split: &Split) -> Result<Box<dyn SourceReader>, ConnectorError> {
-        Ok(Box::new(WatchedReader { reader: self.source.open(split)?, times: self.times.clone() }))
+    fn open(&self, split: &Split, from: Option<&Position>) -> Result<Box<dyn SourceReader>, ConnectorError> {
+        Ok(Box::new(WatchedReader { reader: self.source.open(split, from)?, times: self.times.clone() }))
     }
 
     fn bounded(&self) -> bool {
@@ -184,5 +184,9 @@ impl SourceReader for WatchedReader {
 
     fn done(&self) -> u64 {
         self.reader.done()
+    }
+
+    fn position(&self) -> Position {
+        self.reader.position()
     }
 }

@@ -9,7 +9,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use wasmill_connectors::CollectSink;
 use wasmill_host::{Engine, EngineConfig};
-use wasmill_runtime::connector::{Committable, ConnectorError, Sink, SinkWriter, Subtask};
+use wasmill_runtime::connector::{Committable, ConnectorError, Prepared, Sink, SinkWriter, Subtask, WriterState};
 use wasmill_runtime::graph::JobGraph;
 use wasmill_runtime::job::{self, RunOptions, SystemClock};
 use wasmill_runtime::spec::{Endpoint, JobSpec, OperationSpec};
@@ -183,6 +183,10 @@ impl SinkWriter for WatchSink {
         Ok(())
     }
 
+    fn checkpoint(&mut self) -> Result<Prepared, ConnectorError> {
+        Ok(Prepared { committables: Vec::new(), state: WriterState(String::new()) })
+    }
+
     fn prepare(self: Box<Self>) -> Result<Vec<Committable>, ConnectorError> {
         Ok(Vec::new())
     }
@@ -197,7 +201,11 @@ impl Sink for WatchSink {
         Ok(())
     }
 
-    fn writer(&self, _: &SchemaRef, _: Subtask) -> Result<Box<dyn SinkWriter>, ConnectorError> {
+    fn resume(&self, _: &[Committable], _: &[WriterState]) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+
+    fn writer(&self, _: &SchemaRef, _: Subtask, _: &[WriterState]) -> Result<Box<dyn SinkWriter>, ConnectorError> {
         Ok(Box::new(self.clone()))
     }
 
@@ -205,7 +213,11 @@ impl Sink for WatchSink {
         Ok(())
     }
 
-    fn abort(&self) {}
+    fn finish(&self) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+
+    fn abort(&self, _: &[Committable]) {}
 
     fn claim(&self) -> Option<String> {
         None
@@ -213,5 +225,9 @@ impl Sink for WatchSink {
 
     fn location(&self) -> String {
         "nowhere".into()
+    }
+
+    fn refuse_checkpoints(&self) -> Option<String> {
+        None
     }
 }

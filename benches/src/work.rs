@@ -209,7 +209,7 @@ pub fn for_each_bundle(
     mut each: impl FnMut(RecordBatch) -> Result<(), BenchError>,
 ) -> Result<(), BenchError> {
     for split in source.splits()? {
-        let mut reader = source.open(&split)?;
+        let mut reader = source.open(&split, None)?;
         loop {
             match reader.next(batch_rows(bundle))? {
                 ReadOutcome::End => break,

@@ -24,7 +24,7 @@ pub(crate) fn show(path: &Path, rows: usize) -> Result<String, Failure> {
     let source = connectors().source(connector, context).map_err(failed)?;
     let (mut shown, mut total): (Vec<RecordBatch>, usize) = (Vec::new(), 0);
     for split in source.splits().map_err(failed)? {
-        let mut reader = source.open(&split).map_err(failed)?;
+        let mut reader = source.open(&split, None).map_err(failed)?;
         loop {
             match reader.next(10_000).map_err(failed)? {
                 ReadOutcome::Rows { rows: batch, .. } => {

@@ -11,13 +11,17 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use wasmill_runtime::connector::{ConnectorContext, ConnectorError, ReadOutcome, Source, SourceReader, Split};
+use serde::{Deserialize, Serialize};
+use wasmill_runtime::connector::{
+    ConnectorContext, ConnectorError, Position, ReadOutcome, Source, SourceReader, Split,
+};
 use wasmill_runtime::value::{Location, Value, ValueKind};
 
 use crate::columns::Columns;
 use crate::contract_types;
 use crate::datum::{self, Datum, Misfit};
 use crate::options::{self, wrong_at};
+use crate::position;
 
 /// Rows that are there already.
 #[derive(Debug, Clone)]
@@ -164,11 +168,15 @@ impl Source for CollectionSource {
         Ok(splits.map(|(number, batches)| Split { id: number.to_string(), size: Some(rows(batches)) }).collect())
     }
 
-    fn open(&self, split: &Split) -> Result<Box<dyn SourceReader>, ConnectorError> {
+    fn open(&self, split: &Split, from: Option<&Position>) -> Result<Box<dyn SourceReader>, ConnectorError> {
         let batches = split.id.parse().ok().and_then(|number: usize| self.splits.get(number));
         let batches =
             batches.ok_or_else(|| ConnectorError::new(format!("{} is no split of this collection", split.id)))?;
-        Ok(Box::new(CollectionReader { batches: batches.clone(), batch: 0, offset: 0, row: 0 }))
+        let mut reader = CollectionReader { batches: batches.clone(), batch: 0, offset: 0, row: 0 };
+        if let Some(from) = from {
+            reader.skip_to(&format!("collection, split {}", split.id), from)?;
+        }
+        Ok(Box::new(reader))
     }
 
     fn bounded(&self) -> bool {
@@ -182,6 +190,34 @@ struct CollectionReader {
     batch: usize,
     offset: usize,
     row: u64,
+}
+
+/// The position of a reader.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CollectionPosition {
+    row: u64,
+}
+
+impl CollectionReader {
+    fn skip_to(&mut self, name: &str, from: &Position) -> Result<(), ConnectorError> {
+        let CollectionPosition { row } = position::read(from, name)?;
+        let mut left = row;
+        while left > 0 {
+            let Some(batch) = self.batches.get(self.batch) else {
+                return Err(position::shrunk(name, from, row - left, "rows", row));
+            };
+            let rows = batch.num_rows() as u64;
+            if left < rows {
+                self.offset = usize::try_from(left).expect("less than the rows of a batch");
+                break;
+            }
+            left -= rows;
+            self.batch += 1;
+        }
+        self.row = row;
+        Ok(())
+    }
 }
 
 impl SourceReader for CollectionReader {
@@ -204,6 +240,10 @@ impl SourceReader for CollectionReader {
 
     fn done(&self) -> u64 {
         self.row
+    }
+
+    fn position(&self) -> Position {
+        position::write(&CollectionPosition { row: self.row })
     }
 }
 

@@ -9,6 +9,7 @@ use wasmill_runtime::connector::ConnectorError;
 
 use crate::csv_dialect::Dialect;
 use crate::files::cannot_read;
+use crate::position::Mark;
 use crate::rows::{RAW_BYTES_MAX, ROW_BYTES_MAX};
 
 const INPUT_BYTES: usize = 64 << 10;
@@ -61,7 +62,8 @@ enum State {
 }
 
 impl Records {
-    pub(crate) fn new(name: &str, file: Box<dyn Read + Send>, dialect: &Dialect) -> Records {
+    /// `file` is read on from `from`.
+    pub(crate) fn new(name: &str, file: Box<dyn Read + Send>, dialect: &Dialect, from: Mark) -> Records {
         Records {
             name: name.to_owned(),
             file,
@@ -70,9 +72,9 @@ impl Records {
             input: vec![0; INPUT_BYTES],
             at: 0,
             end: 0,
-            bytes_read: 0,
-            line: 1,
-            next_line: 1,
+            bytes_read: from.byte,
+            line: from.line + 1,
+            next_line: from.line + 1,
             raw: Vec::new(),
             text: Vec::new(),
             fields: Vec::new(),
@@ -213,6 +215,11 @@ impl Records {
         }
         let message = format!("{}:{}: a row of more than {limit} {what}: is a quote not closed?", self.name, self.line);
         Err(ConnectorError::new(message))
+    }
+
+    /// Behind the current record.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { byte: self.bytes_read - (self.end - self.at) as u64, line: self.next_line - 1 }
     }
 
     /// Number of fields.

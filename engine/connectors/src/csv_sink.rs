@@ -137,6 +137,10 @@ impl Encoder for CsvEncoder {
         Ok(())
     }
 
+    fn buffered_bytes(&self) -> usize {
+        0
+    }
+
     fn finish(mut self: Box<Self>) -> Result<(), EncodeError> {
         Ok(self.to.flush()?)
     }

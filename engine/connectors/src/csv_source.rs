@@ -18,7 +18,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use wasmill_runtime::connector::{ConnectorContext, ConnectorError, Source, SourceReader, Split};
+use wasmill_runtime::connector::{ConnectorContext, ConnectorError, Position, Source, SourceReader, Split};
 
 use crate::columns::Columns;
 use crate::csv_dialect::Dialect;
@@ -26,6 +26,7 @@ use crate::csv_records::Records;
 use crate::datum::{self, Datum, Misfit};
 use crate::files::{self, InputFile};
 use crate::options;
+use crate::position::{Mark, TextPosition};
 use crate::rows::{Batches, Row, RowReader, raw_text};
 
 /// Rows that decide the types where the job says none.
@@ -71,6 +72,17 @@ impl CsvSource {
         };
         Ok(CsvSource { files, dialect, header, schema, fields, sampled })
     }
+
+    /// The current record of `records` must be the header that the first file has.
+    fn check_header(&self, name: &str, records: &Records) -> Result<(), ConnectorError> {
+        let texts = records.texts().map_err(|message| ConnectorError::new(format!("{name}:1: {message}")))?;
+        if texts.iter().map(|text| text.trim()).eq(self.header.iter()) {
+            return Ok(());
+        }
+        let (first, wanted) = (&self.files[0].name, self.header.join(", "));
+        let message = format!("{first} and {name} have different headers: {wanted} and {}", texts.join(", "));
+        Err(ConnectorError::new(message))
+    }
 }
 
 /// The columns' names in the first file; without a header, as the schema says or numbered.
@@ -80,7 +92,7 @@ fn header_of(file: &InputFile, dialect: &Dialect, declared: Option<&SchemaRef>) 
     {
         return Ok(schema.fields().iter().map(|field| field.name().clone()).collect());
     }
-    let mut records = Records::new(&file.name, file.peek()?, dialect);
+    let mut records = Records::new(&file.name, file.peek()?, dialect, Mark::default());
     let first = records.next()?.then(|| records.texts()).transpose();
     match first.map_err(|message| ConnectorError::new(format!("{}:{}: {message}", file.name, records.line)))? {
         None if dialect.header => Err(ConnectorError::new(format!("{} is empty: it has no header", file.name))),
@@ -155,7 +167,7 @@ fn infer(file: &InputFile, dialect: &Dialect, header: &[String]) -> Result<(Sche
     let probes: Vec<Field> = types.iter().map(|data_type| Field::new("", data_type.clone(), true)).collect();
     // Per column: which of the candidates all values fit so far, and whether there was any value at all.
     let mut columns = vec![([true; 6], false); header.len()];
-    let mut records = Records::new(&file.name, file.peek()?, dialect);
+    let mut records = Records::new(&file.name, file.peek()?, dialect, Mark::default());
     if dialect.header {
         records.next()?;
     }
@@ -191,21 +203,15 @@ impl Source for CsvSource {
         Ok(self.files.iter().map(InputFile::split).collect())
     }
 
-    fn open(&self, split: &Split) -> Result<Box<dyn SourceReader>, ConnectorError> {
+    fn open(&self, split: &Split, from: Option<&Position>) -> Result<Box<dyn SourceReader>, ConnectorError> {
         let file = files::find(self.files.iter(), split)?;
-        let mut records = Records::new(&file.name, file.open()?, &self.dialect);
-        if self.dialect.header && records.next()? {
-            let texts =
-                records.texts().map_err(|message| ConnectorError::new(format!("{}:1: {message}", file.name)))?;
-            if !texts.iter().map(|text| text.trim()).eq(self.header.iter()) {
-                return Err(ConnectorError::new(format!(
-                    "{} and {} have different headers: {} and {}",
-                    self.files[0].name,
-                    file.name,
-                    self.header.join(", "),
-                    texts.join(", ")
-                )));
-            }
+        let (content, mut from) = file.open_at(from)?;
+        let mut records = Records::new(&file.name, content, &self.dialect, from.mark());
+        // Beyond the start the header lies behind, and was looked at by the reader that came by.
+        if self.dialect.header && from.byte == 0 && records.next()? {
+            self.check_header(&file.name, &records)?;
+            let Mark { byte, line } = records.mark();
+            from = TextPosition { byte, line, ..from };
         }
         let reader = CsvReader {
             records,
@@ -215,7 +221,7 @@ impl Source for CsvSource {
             null: self.dialect.null.clone(),
             sampled: self.sampled,
         };
-        Ok(Box::new(Batches::new(reader, Columns::new(Arc::clone(&self.schema)), file.name.clone())))
+        Ok(Box::new(Batches::new(reader, Columns::new(Arc::clone(&self.schema)), file.name.clone(), from)))
     }
 
     fn bounded(&self) -> bool {
@@ -289,6 +295,10 @@ impl RowReader for CsvReader {
 
     fn bytes_read(&self) -> u64 {
         self.records.bytes_read
+    }
+
+    fn mark(&self) -> Mark {
+        self.records.mark()
     }
 }
 

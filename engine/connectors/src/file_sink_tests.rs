@@ -3,6 +3,7 @@ use std::io;
 
 use super::*;
 use crate::csv_sink::Csv;
+use crate::file_writer::cannot_write;
 use crate::formats::{JsonLines, Parquet};
 use crate::options::testing::build;
 use crate::parquet_source::ParquetSource;
@@ -39,12 +40,23 @@ fn prepare(sink: &FileSink, batches: &[RecordBatch]) -> Vec<Committable> {
     sink.start().unwrap();
     let mut prepared = Vec::new();
     for (index, rows) in batches.iter().enumerate() {
-        let mut writer = sink.writer(&rows.schema(), Subtask { index, parallelism: batches.len() }).unwrap();
+        let mut writer = sink.writer(&rows.schema(), Subtask { index, parallelism: batches.len() }, &[]).unwrap();
         writer.write(rows).unwrap();
         writer.flush().unwrap();
         prepared.extend(writer.prepare().unwrap());
     }
     prepared
+}
+
+/// As a run that ends well.
+fn commit(sink: &FileSink, prepared: &[Committable]) {
+    sink.commit(prepared).unwrap();
+    sink.finish().unwrap();
+}
+
+/// The name of a file that is not committed.
+fn hidden(out: &Path) -> String {
+    names(out).into_iter().find(|name| name.contains(".inprogress-")).unwrap()
 }
 
 fn names(dir: &Path) -> Vec<String> {
@@ -85,7 +97,8 @@ fn a_sink_without_rows_leaves_its_columns() {
         let sink = sink(dir.path(), &format!("format: {format}\npath: out")).unwrap();
         let prepared = prepare(&sink, &[rows(0..0), rows(0..0)]);
         sink.commit(&prepared).unwrap();
-        sink.commit(&prepared).unwrap();
+        sink.finish().unwrap();
+        sink.finish().unwrap();
         assert_eq!(names(&out), [format!("part-0-0.{format}")]);
         match content {
             Some(content) => {
@@ -102,7 +115,7 @@ fn a_sink_without_rows_leaves_its_columns() {
 fn output_of_an_earlier_run_is_not_touched_unless_asked() {
     let (dir, out) = dir();
     let first = parquet(dir.path(), "");
-    first.commit(&prepare(&first, &[rows(0..10), rows(10..20)])).unwrap();
+    commit(&first, &prepare(&first, &[rows(0..10), rows(10..20)]));
     let error = parquet(dir.path(), "").start().unwrap_err().to_string();
     assert!(
         error.contains("part-") && error.ends_with("remove it, give another path, or set overwrite: true"),
@@ -113,7 +126,7 @@ fn output_of_an_earlier_run_is_not_touched_unless_asked() {
     let second = parquet(dir.path(), "overwrite: true");
     let prepared = prepare(&second, &[rows(0..5)]);
     assert_eq!(count_parts(&out), 2, "until the commit the old output stays");
-    second.commit(&prepared).unwrap();
+    commit(&second, &prepared);
     assert_eq!(names(&out), ["notes.txt", "part-0-0.parquet"]);
     std::fs::remove_file(out.join("notes.txt")).unwrap();
     assert_eq!(count(dir.path()), 5);
@@ -123,14 +136,14 @@ fn output_of_an_earlier_run_is_not_touched_unless_asked() {
 fn a_directory_never_holds_a_mixture_of_formats() {
     let (dir, out) = dir();
     let first = sink(dir.path(), "{format: csv, path: out}").unwrap();
-    first.commit(&prepare(&first, &[rows(0..1), rows(1..2)])).unwrap();
+    commit(&first, &prepare(&first, &[rows(0..1), rows(1..2)]));
     std::fs::write(out.join("part-0-0.txt"), "mine").unwrap();
     let error = sink(dir.path(), "{format: jsonl, path: out}").unwrap().start().unwrap_err().to_string();
     assert!(error.contains("part-0-0.csv is there already, from an earlier run"), "{error}");
     let second = sink(dir.path(), "{format: jsonl, path: out, overwrite: true}").unwrap();
     let prepared = prepare(&second, &[rows(0..1)]);
     assert_eq!(count_parts(&out), 3, "until the commit the old output stays");
-    second.commit(&prepared).unwrap();
+    commit(&second, &prepared);
     assert_eq!(names(&out), ["part-0-0.jsonl", "part-0-0.txt"]);
 }
 
@@ -150,7 +163,7 @@ fn a_second_job_in_the_directory_is_seen() {
     let wanted = format!("another job is writing to {} now (it holds a lock on .parts.writing-", out.display());
     assert!(error.starts_with(&wanted), "{error}");
     assert!(error.ends_with("there): wait for its end, or give each job its own path"), "{error}");
-    first.commit(&prepared).unwrap();
+    commit(&first, &prepared);
     assert_eq!(names(&out), ["part-0-0.parquet"]);
     assert_eq!(count(dir.path()), 1);
 }
@@ -163,13 +176,13 @@ fn of_two_jobs_at_one_time_none_loses_its_rows() {
         let prepared = prepare(&first, &[rows(0..3), rows(3..5)]);
         second.start().unwrap_err();
         // As the runtime may do with a sink that did not start.
-        second.abort();
+        second.abort(&[]);
         second.start().unwrap_err();
-        first.commit(&prepared).unwrap();
+        commit(&first, &prepared);
         assert_eq!((names(&out), count(dir.path())), (vec!["part-0-0.parquet".into(), "part-1-0.parquet".into()], 5));
         // When the first has ended the second may start.
         assert_eq!(second.start().is_ok(), !more.is_empty());
-        second.abort();
+        second.abort(&[]);
         assert_eq!(names(&out).len(), 2);
     }
 }
@@ -180,7 +193,7 @@ fn a_commit_takes_no_other_file_for_its_own() {
         let (dir, out) = dir();
         let first = parquet(dir.path(), more);
         let prepared = prepare(&first, &[rows(0..3)]);
-        std::fs::remove_file(out.join(&prepared[0].0)).unwrap();
+        std::fs::remove_file(out.join(hidden(&out))).unwrap();
         std::fs::write(out.join("part-0-0.parquet"), "of another job").unwrap();
         first.commit(&prepared).unwrap_err();
         std::fs::remove_file(out.join("part-0-0.parquet")).unwrap();
@@ -215,7 +228,7 @@ fn files_of_several_jobs_may_lie_in_one_directory() {
         assert!(error.starts_with("another job is writing to "), "{error}");
     }
     for (sink, prepared) in [&a, &b, &parts].into_iter().zip(&prepared) {
-        sink.commit(prepared).unwrap();
+        commit(sink, prepared);
     }
     assert_eq!(names(&out), ["a.jsonl", "b.jsonl", "part-0-0.parquet"]);
 }
@@ -238,10 +251,10 @@ fn count_parts(out: &Path) -> usize {
 fn a_job_that_fails_leaves_the_old_output_and_nothing_else() {
     let (dir, out) = dir();
     let first = parquet(dir.path(), "");
-    first.commit(&prepare(&first, &[rows(0..10)])).unwrap();
+    commit(&first, &prepare(&first, &[rows(0..10)]));
     let second = parquet(dir.path(), "overwrite: true");
     prepare(&second, &[rows(0..5), rows(0..5)]);
-    second.abort();
+    second.abort(&[]);
     assert_eq!(names(&out), ["part-0-0.parquet"]);
     assert_eq!(count(dir.path()), 10);
 }
@@ -265,16 +278,17 @@ fn a_path_with_the_extension_is_one_file() {
     let first = single();
     let prepared = prepare(&first, &[rows(0..2)]);
     assert!(!dir.path().join("deep/dead.jsonl").exists());
-    first.commit(&prepared).unwrap();
+    commit(&first, &prepared);
     assert_eq!(names(&dir.path().join("deep")), ["dead.jsonl"]);
     assert_eq!(std::fs::read_to_string(first.location()).unwrap(), "{\"v\":0}\n{\"v\":1}\n");
-    let error = first.writer(&rows(0..1).schema(), Subtask { index: 0, parallelism: 2 }).err().unwrap().to_string();
+    let error =
+        first.writer(&rows(0..1).schema(), Subtask { index: 0, parallelism: 2 }, &[]).err().unwrap().to_string();
     assert!(
         error.ends_with("dead.jsonl is one file, but 2 subtasks write: give a directory as path, or parallelism: 1"),
         "{error}"
     );
     let second = single();
-    second.commit(&prepare(&second, &[rows(5..6)])).unwrap();
+    commit(&second, &prepare(&second, &[rows(5..6)]));
     assert_eq!(std::fs::read_to_string(first.location()).unwrap(), "{\"v\":5}\n");
     let careful = sink(dir.path(), "{format: jsonl, path: deep/dead.jsonl}").unwrap();
     assert!(careful.start().unwrap_err().to_string().contains("overwrite: true"));
@@ -298,7 +312,7 @@ fn everything() -> RecordBatch {
 fn written(yaml: &str) -> String {
     let (dir, out) = dir();
     let sink = sink(dir.path(), &format!("path: out\n{yaml}")).unwrap();
-    sink.commit(&prepare(&sink, &[everything()])).unwrap();
+    commit(&sink, &prepare(&sink, &[everything()]));
     std::fs::read_to_string(out.join(&names(&out)[0])).unwrap()
 }
 
@@ -323,7 +337,7 @@ fn parquet_comes_back_in_every_compression() {
     for compression in ["zstd", "snappy", "none"] {
         let (dir, _) = dir();
         let sink = parquet(dir.path(), &format!("compression: {compression}"));
-        sink.commit(&prepare(&sink, &[everything()])).unwrap();
+        commit(&sink, &prepare(&sink, &[everything()]));
         let source = build(dir.path(), "path: out", ParquetSource::new).unwrap();
         let rows = read(&source, 100).unwrap().rows();
         // NaN is no NaN, so columns are compared by their text.

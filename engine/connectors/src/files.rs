@@ -1,14 +1,15 @@
 //! Finding and opening input files: by path, directory, glob or URL.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tempfile::NamedTempFile;
 use url::Url;
-use wasmill_runtime::connector::{ConnectorError, Split};
+use wasmill_runtime::connector::{ConnectorError, Position, Split};
 
+use crate::position::{self, TextPosition};
 use crate::remote::{self, Object};
 
 /// Directories are read this deep, so that a circle of links ends.
@@ -43,18 +44,37 @@ impl InputFile {
         matches!(self.place, Place::Local(_))
     }
 
-    /// The content, from its start, to read all of it.
-    pub(crate) fn open(&self) -> Result<Box<dyn Read + Send>, ConnectorError> {
-        match &self.place {
-            Place::Remote(object, _) if object.has_ranges() => Ok(Box::new(object.stream())),
-            _ => Ok(Box::new(self.open_file()?)),
+    /// The content behind `from`, or all of it, and where that begins. An object of a store is asked for from there on; a file of a
+    /// web server is fetched as a whole.
+    pub(crate) fn open_at(
+        &self,
+        from: Option<&Position>,
+    ) -> Result<(Box<dyn Read + Send>, TextPosition), ConnectorError> {
+        let at: TextPosition = match from {
+            Some(from) => position::read(from, &self.name)?,
+            None => TextPosition::default(),
+        };
+        let cannot = |error| cannot_read(&self.name, error);
+        let (content, bytes): (Box<dyn Read + Send>, u64) = match &self.place {
+            Place::Remote(object, _) if object.has_ranges() => (Box::new(object.stream(at.byte)), self.bytes),
+            _ => {
+                let mut file = self.open_file()?;
+                let bytes = file.metadata().map_err(cannot)?.len();
+                file.seek(SeekFrom::Start(at.byte)).map_err(cannot)?;
+                (Box::new(file), bytes)
+            }
+        };
+        let before = at.file_bytes.max(at.byte);
+        match from {
+            Some(from) if bytes < before => Err(position::shrunk(&self.name, from, bytes, "bytes", before)),
+            _ => Ok((content, TextPosition { file_bytes: bytes, ..at })),
         }
     }
 
-    /// As [`open`](Self::open), to learn the columns from: the file will be opened again.
+    /// The content from its start, to learn the columns from: the file will be opened again.
     pub(crate) fn peek(&self) -> Result<Box<dyn Read + Send>, ConnectorError> {
         match &self.place {
-            Place::Remote(object, _) if object.has_ranges() => Ok(Box::new(object.stream())),
+            Place::Remote(object, _) if object.has_ranges() => Ok(Box::new(object.stream(0))),
             _ => Ok(Box::new(self.peek_file()?)),
         }
     }
@@ -243,7 +263,7 @@ mod tests {
         let url = Url::from_file_path(dir.path().join("in/a.csv")).unwrap();
         let files = list(Path::new("/nowhere"), url.as_str()).unwrap();
         let mut text = String::new();
-        files[0].open().unwrap().read_to_string(&mut text).unwrap();
+        files[0].open_at(None).unwrap().0.read_to_string(&mut text).unwrap();
         assert_eq!(text, "in/a.csv");
     }
 

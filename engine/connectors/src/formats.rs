@@ -76,6 +76,11 @@ impl Encoder for ParquetEncoder {
         Ok(())
     }
 
+    /// Of the row group at hand.
+    fn buffered_bytes(&self) -> usize {
+        self.0.in_progress_size()
+    }
+
     fn finish(self: Box<Self>) -> Result<(), EncodeError> {
         Ok(self.0.into_inner()?.flush()?)
     }
@@ -132,6 +137,10 @@ impl Encoder for JsonEncoder {
         // Arrow's writer would put the text of its error in the place of the value.
         calendar::check(rows)?;
         Ok(self.0.write(rows)?)
+    }
+
+    fn buffered_bytes(&self) -> usize {
+        0
     }
 
     fn finish(mut self: Box<Self>) -> Result<(), EncodeError> {

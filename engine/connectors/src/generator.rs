@@ -28,14 +28,18 @@ use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, StringArray, Times
 use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Schema, SchemaRef, TimeUnit};
+use serde::{Deserialize, Serialize};
 use wasmill_host::data_type;
 use wasmill_runtime::batch::record_batch;
-use wasmill_runtime::connector::{ConnectorContext, ConnectorError, ReadOutcome, Source, SourceReader, Split};
+use wasmill_runtime::connector::{
+    ConnectorContext, ConnectorError, Position, ReadOutcome, Source, SourceReader, Split,
+};
 use wasmill_runtime::value::{Location, Options, Value, ValueKind};
 
 use crate::collection;
 use crate::datum::{self, Datum};
 use crate::options::{together, wrong, wrong_at};
+use crate::position;
 
 const SPLITS_MAX: u64 = 1024;
 const LENGTH_MAX: u64 = 1 << 16;
@@ -467,6 +471,33 @@ fn unit(random: u64) -> f64 {
     (random >> 11) as f64 / (1u64 << 53) as f64
 }
 
+/// The position of a reader.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GeneratorPosition {
+    /// Rows of the split before it.
+    row: u64,
+    /// Which rows a split has depends on how many splits there are.
+    splits: u64,
+}
+
+impl GeneratorSource {
+    /// How many of the `rows` rows of `split` are done at `from`.
+    fn go_on(&self, split: &Split, rows: u64, from: &Position) -> Result<u64, ConnectorError> {
+        let name = format!("generator, split {}", split.id);
+        let GeneratorPosition { row, splits } = position::read(from, &name)?;
+        if splits != self.splits {
+            let message = format!(
+                "{name}: splits is {}, and was {splits} when the checkpoint was made, so that rows would be made twice or not at \
+                 all: set splits: {splits}, or start the job without the checkpoint",
+                self.splits
+            );
+            return Err(ConnectorError::new(message));
+        }
+        if row > rows { Err(position::shrunk(&name, from, rows, "rows", row)) } else { Ok(row) }
+    }
+}
+
 impl Source for GeneratorSource {
     fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
@@ -482,19 +513,21 @@ impl Source for GeneratorSource {
         Ok((0..self.splits).map(split).collect())
     }
 
-    fn open(&self, split: &Split) -> Result<Box<dyn SourceReader>, ConnectorError> {
+    fn open(&self, split: &Split, from: Option<&Position>) -> Result<Box<dyn SourceReader>, ConnectorError> {
         let number = split.id.parse().ok().filter(|number| *number < self.splits);
         let number: u64 =
             number.ok_or_else(|| ConnectorError::new(format!("{} is no split of this generator", split.id)))?;
+        let rows = self.rows.map_or(u64::MAX, |rows| rows.saturating_sub(number).div_ceil(self.splits));
+        let done = from.map_or(Ok(0), |from| self.go_on(split, rows, from))?;
         Ok(Box::new(GeneratorReader {
             schema: Arc::clone(&self.schema),
             fields: Arc::clone(&self.fields),
             seed: self.seed,
             number,
             splits: self.splits,
-            rows: self.rows.map_or(u64::MAX, |rows| rows.saturating_sub(number).div_ceil(self.splits)),
-            pace: self.rate.map(|rate| Pace { rate: rate / self.splits as f64, start: None }),
-            done: 0,
+            rows,
+            pace: self.rate.map(|rate| Pace { rate: rate / self.splits as f64, start: None, from: done }),
+            done,
         }))
     }
 
@@ -519,6 +552,8 @@ struct GeneratorReader {
 struct Pace {
     rate: f64,
     start: Option<Instant>,
+    /// Rows that were done before: what a checkpoint held up is not made good.
+    from: u64,
 }
 
 impl Pace {
@@ -526,7 +561,7 @@ impl Pace {
     /// made of tiny batches.
     fn due(&mut self, done: u64, rows_max: u64) -> Result<u64, Duration> {
         let elapsed = self.start.get_or_insert_with(Instant::now).elapsed().as_secs_f64();
-        let due = elapsed * self.rate - done as f64;
+        let due = elapsed * self.rate - (done - self.from) as f64;
         let wanted = (self.rate / 1000.0).clamp(1.0, rows_max as f64);
         if due >= wanted {
             return Ok((due as u64).min(rows_max));
@@ -569,6 +604,10 @@ impl SourceReader for GeneratorReader {
 
     fn done(&self) -> u64 {
         self.done
+    }
+
+    fn position(&self) -> Position {
+        position::write(&GeneratorPosition { row: self.done, splits: self.splits })
     }
 }
 

@@ -61,7 +61,7 @@ fn rows_do_not_depend_on_splits_or_batches() {
     let source = source(&format!("rows: 101\nsplits: 3\n{ALL}")).unwrap();
     assert_eq!(source.splits().unwrap().iter().map(|split| split.size.unwrap()).collect::<Vec<_>>(), [34, 34, 33]);
     for (number, split) in source.splits().unwrap().iter().enumerate() {
-        let mut reader = source.open(split).unwrap();
+        let mut reader = source.open(split, None).unwrap();
         let mut row = number;
         while let ReadOutcome::Rows { rows, .. } = reader.next(7).unwrap() {
             for at in 0..rows.num_rows() {
@@ -87,7 +87,7 @@ fn without_rows_it_does_not_end() {
     assert!(!source.bounded());
     let splits = source.splits().unwrap();
     assert_eq!(splits[0].size, None);
-    let mut reader = source.open(&splits[0]).unwrap();
+    let mut reader = source.open(&splits[0], None).unwrap();
     for _ in 0..10 {
         assert!(matches!(reader.next(1000).unwrap(), ReadOutcome::Rows { rows, .. } if rows.num_rows() == 1000));
     }
@@ -97,10 +97,10 @@ fn without_rows_it_does_not_end() {
 #[test]
 fn a_rate_is_kept_by_waiting() {
     let source = source("rows: 3\nrate: 1000\nfields: {i: {sequence: {}}}").unwrap();
-    let mut reader = source.open(&source.splits().unwrap()[0]).unwrap();
+    let mut reader = source.open(&source.splits().unwrap()[0], None).unwrap();
     assert!(matches!(reader.next(10).unwrap(), ReadOutcome::Pending(wait) if wait <= Duration::from_millis(1)));
     assert_eq!(read(&source, 10).unwrap().rows().num_rows(), 3);
-    let mut pace = Pace { rate: 1e6, start: Some(Instant::now() - Duration::from_secs(1)) };
+    let mut pace = Pace { rate: 1e6, start: Some(Instant::now() - Duration::from_secs(1)), from: 0 };
     assert_eq!(pace.due(0, 500), Ok(500));
     assert!(pace.due(2_000_000, 500).is_err_and(|wait| wait > Duration::from_millis(900)));
 }
@@ -153,7 +153,7 @@ fn wrong_options_are_named() {
 #[test]
 fn a_sequence_without_end_does_not_wrap() {
     let source = source("fields: {s: {sequence: {start: 9223372036854775805}}}").unwrap();
-    let mut reader = source.open(&source.splits().unwrap()[0]).unwrap();
+    let mut reader = source.open(&source.splits().unwrap()[0], None).unwrap();
     let ReadOutcome::Rows { rows, .. } = reader.next(3).unwrap() else { panic!("rows are there") };
     assert_eq!(rows.column(0).as_primitive::<Int64Type>().values(), &[i64::MAX - 2, i64::MAX - 1, i64::MAX]);
     let error = reader.next(3).err().unwrap().to_string();

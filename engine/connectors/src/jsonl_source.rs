@@ -19,7 +19,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use wasmill_runtime::connector::{ConnectorContext, ConnectorError, Source, SourceReader, Split};
+use wasmill_runtime::connector::{ConnectorContext, ConnectorError, Position, Source, SourceReader, Split};
 
 use crate::columns::Columns;
 use crate::csv_source::SAMPLE_ROWS;
@@ -29,6 +29,7 @@ use crate::formats::JsonLines;
 use crate::json_guess;
 use crate::json_value;
 use crate::options;
+use crate::position::Mark;
 use crate::rows::{Batches, ROW_BYTES_MAX, Row, RowReader, raw_text};
 
 /// Rows of files of JSON lines.
@@ -69,10 +70,11 @@ impl Source for JsonLinesSource {
         Ok(self.files.iter().map(InputFile::split).collect())
     }
 
-    fn open(&self, split: &Split) -> Result<Box<dyn SourceReader>, ConnectorError> {
+    fn open(&self, split: &Split, from: Option<&Position>) -> Result<Box<dyn SourceReader>, ConnectorError> {
         let file = files::find(self.files.iter(), split)?;
-        let reader = JsonLinesReader { lines: Lines::new(&file.name, file.open()?), sampled: self.sampled };
-        Ok(Box::new(Batches::new(reader, Columns::new(Arc::clone(&self.schema)), file.name.clone())))
+        let (content, from) = file.open_at(from)?;
+        let reader = JsonLinesReader { lines: Lines::new(&file.name, content, from.mark()), sampled: self.sampled };
+        Ok(Box::new(Batches::new(reader, Columns::new(Arc::clone(&self.schema)), file.name.clone(), from)))
     }
 
     fn bounded(&self) -> bool {
@@ -107,6 +109,10 @@ impl RowReader for JsonLinesReader {
     fn bytes_read(&self) -> u64 {
         self.lines.bytes_read
     }
+
+    fn mark(&self) -> Mark {
+        Mark { byte: self.lines.bytes_read, line: self.lines.number }
+    }
 }
 
 /// The lines of a file that are not blank.
@@ -117,13 +123,15 @@ struct Lines {
     line: Vec<u8>,
     /// From 1.
     number: u64,
+    /// Up to the end of the line.
     bytes_read: u64,
 }
 
 impl Lines {
-    fn new(name: &str, file: Box<dyn Read + Send>) -> Lines {
+    /// `file` is read on from `from`.
+    fn new(name: &str, file: Box<dyn Read + Send>, from: Mark) -> Lines {
         let file = BufReader::with_capacity(256 << 10, file);
-        Lines { name: name.to_owned(), file, line: Vec::new(), number: 0, bytes_read: 0 }
+        Lines { name: name.to_owned(), file, line: Vec::new(), number: from.line, bytes_read: from.byte }
     }
 
     /// Goes to the next line; false at the end of the file.
@@ -159,7 +167,7 @@ impl Lines {
 
 /// The types, and how many lines decided them.
 fn infer(file: &InputFile) -> Result<(Schema, usize), ConnectorError> {
-    let mut lines = Lines::new(&file.name, file.peek()?);
+    let mut lines = Lines::new(&file.name, file.peek()?, Mark::default());
     let mut entries = Vec::new();
     let (mut sampled, mut objects) = (0, 0);
     // A line that is no object says nothing of types; it is rejected when it is read.

@@ -9,6 +9,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that panics has failed"))]
 
 mod calendar;
+mod collect_sink;
 mod collection;
 mod columns;
 mod contract_types;
@@ -18,6 +19,7 @@ mod csv_sink;
 mod csv_source;
 mod datum;
 mod file_sink;
+mod file_writer;
 mod files;
 mod formats;
 mod generator;
@@ -28,6 +30,7 @@ mod local_output;
 mod options;
 mod output;
 mod parquet_source;
+mod position;
 mod remote;
 mod remote_output;
 mod rows;
@@ -37,9 +40,10 @@ use std::sync::Arc;
 
 use wasmill_runtime::connector::{ConnectorContext, ConnectorError, ConnectorRegistry, Sink};
 
+pub use collect_sink::CollectSink;
 pub use collection::CollectionSource;
 pub use csv_source::SAMPLE_ROWS;
-pub use small_sinks::{BlackholeSink, CollectSink, PrintSink};
+pub use small_sinks::{BlackholeSink, PrintSink};
 
 use file_sink::{FileSink, Format};
 

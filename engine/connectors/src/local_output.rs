@@ -1,13 +1,13 @@
 //! A directory of this machine.
 //!
-//! An unfinished file has the hidden name `.<name>.inprogress-<run>` in the same directory. It is synced to disk, then renamed, then
-//! the directory is synced.
+//! An unfinished file has the hidden name `.<name>.inprogress-<run>` in the same directory. It is synced to disk with its name, then
+//! renamed, then the directory is synced. So whoever goes on from a checkpoint finds each file that it names under one of its two
+//! names, whichever process renamed it, and wherever that one died.
 //!
 //! Two runs must not write to one place at once: the second would take the files of the first for leftovers of a crash. So each run
 //! keeps a hidden marker `.<what>.writing-<run>` there from its start to its end, and holds a lock on it, which the system releases
 //! when the process dies, however it dies. A marker that is locked is that of a run that lives; one that is not, of a crash.
 
-use std::collections::HashSet;
 use std::fs::{File, TryLockError};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, BufWriter};
@@ -15,6 +15,7 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use wasmill_runtime::connector::ConnectorError;
 
 use crate::file_sink::EncodeError;
@@ -39,8 +40,14 @@ pub(crate) struct LocalOutput {
     run: String,
     /// From the start to the end of the run.
     marker: Mutex<Option<Marker>>,
-    /// What this run has put in place.
-    finished: Mutex<HashSet<String>>,
+}
+
+/// What finishes a file, as its committable says it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Prepared {
+    /// The hidden name.
+    file: String,
+    bytes: u64,
 }
 
 /// Says that a run writes here, for as long as it is kept.
@@ -68,7 +75,6 @@ impl LocalOutput {
             directory,
             run: format!("{:016x}", RandomState::new().build_hasher().finish()),
             marker: Mutex::default(),
-            finished: Mutex::default(),
         }
     }
 
@@ -135,6 +141,16 @@ impl LocalOutput {
         }
     }
 
+    /// Where what was `prepared` is, where it will be, and its size.
+    fn paths(&self, prepared: &str) -> Result<(PathBuf, PathBuf, u64), ConnectorError> {
+        let read = serde_json::from_str::<Prepared>(prepared).ok();
+        let paths = read.and_then(|Prepared { file, bytes }| {
+            let to = self.directory.join(final_name(&file)?);
+            Some((self.directory.join(&file), to, bytes))
+        });
+        paths.ok_or_else(|| ConnectorError::new(format!("{prepared:?} is no file in the making")))
+    }
+
     fn all_names(&self) -> Result<Vec<String>, ConnectorError> {
         let listed = std::fs::read_dir(&self.directory).and_then(|entries| {
             entries.map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned())).collect()
@@ -181,27 +197,32 @@ impl Output for LocalOutput {
         (!found.is_dir()).then(|| format!("{} is a file, where a directory is wanted", path.display()))
     }
 
-    fn start(&self, scope: &Scope<'_>) -> Result<(), ConnectorError> {
+    fn enter(&self, scope: &Scope<'_>) -> Result<(), ConnectorError> {
+        self.release();
         std::fs::create_dir_all(&self.directory).map_err(|error| {
             ConnectorError::new(format!("cannot make the directory {}", self.directory.display())).caused_by(error)
         })?;
         let turn = self.turn();
         // Before the others' are looked at, so that of two runs at least one sees the other.
-        let Some(marker) = self.mark(scope.what)? else {
-            // Without locks no leftover can be told from a file of a run that lives.
-            return Ok(());
-        };
+        let Some(marker) = self.mark(scope.what)? else { return Ok(()) };
         let names = self.all_names()?;
         let own = marker.path.file_name().map(|name| name.to_string_lossy().into_owned());
         let others = names.iter().filter(|name| Some(*name) != own.as_ref());
         others
             .filter(|name| named(name, WRITING).is_some_and(scope.clashes))
             .try_for_each(|name| self.look_at(name))?;
-        // Nobody else writes these files now.
-        names.iter().filter(|name| final_name(name).is_some_and(scope.ours)).try_for_each(|name| self.remove(name))?;
         *lock(&self.marker) = Some(marker);
         drop(turn);
         Ok(())
+    }
+
+    /// Without locks no leftover can be told from a file of a run that lives.
+    fn clear(&self, ours: &dyn Fn(&str) -> bool) -> Result<(), ConnectorError> {
+        if lock(&self.marker).is_none() {
+            return Ok(());
+        }
+        let names = self.all_names()?;
+        names.iter().filter(|name| final_name(name).is_some_and(ours)).try_for_each(|name| self.remove(name))
     }
 
     fn names(&self, one: Option<&str>) -> Result<Vec<String>, ConnectorError> {
@@ -220,30 +241,50 @@ impl Output for LocalOutput {
         let (content, file) =
             opened.map_err(|error| ConnectorError::new(format!("cannot write {place}")).caused_by(error))?;
         let content = Box::new(BufWriter::with_capacity(BUFFER_BYTES, content));
-        Ok(Unfinished { place, content, end: Box::new(Synced { file, unfinished }) })
+        Ok(Unfinished { place, content, end: Box::new(Synced { file, unfinished, directory: self.directory.clone() }) })
     }
 
     fn name_of(&self, prepared: &str) -> Option<String> {
-        final_name(prepared).map(str::to_owned)
+        let (_, to, _) = self.paths(prepared).ok()?;
+        to.file_name().map(|name| name.to_string_lossy().into_owned())
     }
 
-    /// A file of that name proves nothing: another job may have put it there.
-    fn is_finished(&self, prepared: &str) -> bool {
-        lock(&self.finished).contains(prepared)
-    }
-
+    /// A file that is under its final name already proves nothing: another job may have put it there.
     fn finish(&self, prepared: &str) -> Result<(), ConnectorError> {
-        let name = final_name(prepared).unwrap_or(prepared);
-        let (from, to) = (self.directory.join(prepared), self.directory.join(name));
+        let (from, to, _) = self.paths(prepared)?;
         std::fs::rename(&from, &to).map_err(|error| {
             let gone = match error.kind() {
                 io::ErrorKind::NotFound => ": it is gone: did someone clear up in that directory? Run the job again",
                 _ => "",
             };
             ConnectorError::new(format!("cannot rename {} to {}{gone}", from.display(), to.display())).caused_by(error)
-        })?;
-        lock(&self.finished).insert(prepared.to_owned());
-        Ok(())
+        })
+    }
+
+    /// Of what was prepared there is one name at a time.
+    fn is_taken(&self, prepared: &str) -> Result<bool, ConnectorError> {
+        let (from, to, _) = self.paths(prepared)?;
+        Ok(from.exists() && to.exists())
+    }
+
+    /// What lies under the final name was renamed before the crash, if it has the size.
+    fn recover(&self, prepared: &str) -> Result<(), ConnectorError> {
+        let (from, to, bytes) = self.paths(prepared)?;
+        match std::fs::rename(&from, &to) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(_) => return self.finish(prepared),
+        }
+        let found = std::fs::metadata(&to).map(|found| found.len());
+        let what = match found {
+            Ok(found) if found == bytes => return Ok(()),
+            Ok(found) => format!("{} has {found} bytes, but {bytes} were written", to.display()),
+            Err(_) => format!("{} is gone, and so is {}, the name that it had before", to.display(), from.display()),
+        };
+        Err(ConnectorError::new(format!(
+            "the checkpoint has a file that was removed or replaced since: {what}: put it back, or start the job without the \
+             checkpoint"
+        )))
     }
 
     fn remove(&self, name: &str) -> Result<(), ConnectorError> {
@@ -258,11 +299,7 @@ impl Output for LocalOutput {
 
     /// A renamed file is only sure to be there after a crash when its directory is on disk too.
     fn settle(&self) -> Result<(), ConnectorError> {
-        if cfg!(windows) {
-            return Ok(());
-        }
-        let synced = File::open(&self.directory).and_then(|file| file.sync_all());
-        synced
+        sync_directory(&self.directory)
             .map_err(|error| ConnectorError::new(format!("cannot sync {}", self.directory.display())).caused_by(error))
     }
 
@@ -271,9 +308,11 @@ impl Output for LocalOutput {
     }
 
     /// What is left is removed by the next run.
-    fn abort(&self) {
+    fn abort(&self, keep: &[&str]) {
+        let kept = keep.iter().filter_map(|prepared| serde_json::from_str::<Prepared>(prepared).ok());
+        let kept: Vec<String> = kept.map(|prepared| prepared.file).collect();
         for name in self.all_names().unwrap_or_default() {
-            if final_name(&name).is_some() && name.ends_with(&self.run) {
+            if final_name(&name).is_some() && name.ends_with(&self.run) && !kept.contains(&name) {
                 let _ = self.remove(&name);
             }
         }
@@ -294,14 +333,22 @@ pub(crate) fn split(path: PathBuf, extension: &str) -> (PathBuf, Option<String>)
     }
 }
 
+/// Makes names that files were given stay through a crash.
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    if cfg!(windows) { Ok(()) } else { File::open(directory)?.sync_all() }
+}
+
 struct Synced {
     file: File,
     unfinished: String,
+    directory: PathBuf,
 }
 
 impl Prepare for Synced {
     fn prepare(self: Box<Self>) -> Result<String, EncodeError> {
         self.file.sync_all()?;
-        Ok(self.unfinished)
+        sync_directory(&self.directory)?;
+        let prepared = Prepared { file: self.unfinished, bytes: self.file.metadata()?.len() };
+        Ok(serde_json::to_string(&prepared)?)
     }
 }

@@ -18,8 +18,13 @@ pub(crate) trait Output: fmt::Debug + Send + Sync {
     /// Why no file can be made there, if that is known before the job runs; touches nothing.
     fn refuse(&self) -> Option<String>;
 
-    /// Makes it ready, refuses where another run is writing the same now, and removes what earlier runs left unfinished.
-    fn start(&self, scope: &Scope<'_>) -> Result<(), ConnectorError>;
+    /// Makes it ready, and refuses where another run is writing the same now. Nobody else writes these files until
+    /// [`release`](Self::release).
+    fn enter(&self, scope: &Scope<'_>) -> Result<(), ConnectorError>;
+
+    /// Removes what earlier runs left unfinished of the files whose names are `ours`, as far as it can be told from what others
+    /// write.
+    fn clear(&self, ours: &dyn Fn(&str) -> bool) -> Result<(), ConnectorError>;
 
     /// The names of the finished files that lie directly in it, or of `one` if it is there.
     fn names(&self, one: Option<&str>) -> Result<Vec<String>, ConnectorError>;
@@ -27,14 +32,18 @@ pub(crate) trait Output: fmt::Debug + Send + Sync {
     /// Begins the file `name`.
     fn create(&self, name: &str) -> Result<Unfinished, ConnectorError>;
 
-    /// The name that the file will have which [`Prepare::prepare`] told as `prepared`; `None` if it was not told so here.
+    /// The name that the file will have which [`Prepare::prepare`] told as `prepared`, in this run or an earlier one; `None` if it
+    /// was not told so here.
     fn name_of(&self, prepared: &str) -> Option<String>;
-
-    /// Did [`finish`](Self::finish) of this very object do it already?
-    fn is_finished(&self, prepared: &str) -> bool;
 
     /// Lets a file appear under its name, in place of another of that name.
     fn finish(&self, prepared: &str) -> Result<(), ConnectorError>;
+
+    /// Is there a file of that name which cannot be what was `prepared`?
+    fn is_taken(&self, prepared: &str) -> Result<bool, ConnectorError>;
+
+    /// As [`finish`](Self::finish), for what an earlier run prepared and may have finished itself.
+    fn recover(&self, prepared: &str) -> Result<(), ConnectorError>;
 
     fn remove(&self, name: &str) -> Result<(), ConnectorError>;
 
@@ -44,8 +53,9 @@ pub(crate) trait Output: fmt::Debug + Send + Sync {
     /// The run has ended: another one may start here.
     fn release(&self);
 
-    /// Removes what this run wrote and did not finish, and [releases](Self::release) the place. What cannot be removed is left.
-    fn abort(&self);
+    /// Removes what this run wrote and did not finish, but not what was prepared as one of `keep`, and [releases](Self::release) the
+    /// place. What cannot be removed is left.
+    fn abort(&self, keep: &[&str]);
 }
 
 /// What a run writes in a directory where others may write something else.
@@ -54,8 +64,6 @@ pub(crate) struct Scope<'a> {
     pub what: &'a str,
     /// Could a run that writes what has this name write the same files?
     pub clashes: &'a dyn Fn(&str) -> bool,
-    /// Is it the name of a file that this run could write?
-    pub ours: &'a dyn Fn(&str) -> bool,
 }
 
 /// A file being written.

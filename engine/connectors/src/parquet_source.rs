@@ -19,12 +19,16 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
-use wasmill_runtime::connector::{ConnectorContext, ConnectorError, ReadOutcome, Source, SourceReader, Split};
+use serde::{Deserialize, Serialize};
+use wasmill_runtime::connector::{
+    ConnectorContext, ConnectorError, Position, ReadOutcome, Source, SourceReader, Split,
+};
 
 use crate::contract_types;
 use crate::datum::notation;
 use crate::files::{self, InputFile};
 use crate::options;
+use crate::position;
 
 /// Rows of Parquet files.
 #[derive(Debug)]
@@ -121,7 +125,7 @@ impl Source for ParquetSource {
         Ok(self.files.iter().map(|(file, rows)| Split { id: file.name.clone(), size: *rows }).collect())
     }
 
-    fn open(&self, split: &Split) -> Result<Box<dyn SourceReader>, ConnectorError> {
+    fn open(&self, split: &Split, from: Option<&Position>) -> Result<Box<dyn SourceReader>, ConnectorError> {
         let first = &self.files[0].0;
         let file = files::find(self.files.iter().map(|(file, _)| file), split)?;
         let content = file.open_file()?;
@@ -138,20 +142,53 @@ impl Source for ParquetSource {
                 return Err(ConnectorError::new(message));
             }
         }
+        let rows = rows_of(&metadata);
         Ok(Box::new(ParquetReader {
             name: file.name.clone(),
             schema: Arc::clone(&self.schema),
-            rows: rows_of(&metadata),
+            rows,
             pending: Some((content, metadata)),
             reader: None,
             rest: None,
-            row: 0,
+            row: from.map_or(Ok(0), |from| row_of(from, &file.name, rows))?,
         }))
     }
 
     fn bounded(&self) -> bool {
         true
     }
+}
+
+/// The position of a reader.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ParquetPosition {
+    row: u64,
+    /// Those that the file had.
+    rows: u64,
+}
+
+/// The row that `from` says, in a file of `rows` rows.
+fn row_of(from: &Position, name: &str, rows: u64) -> Result<u64, ConnectorError> {
+    let at: ParquetPosition = position::read(from, name)?;
+    let before = at.rows.max(at.row);
+    if rows < before { Err(position::shrunk(name, from, rows, "rows", before)) } else { Ok(at.row) }
+}
+
+/// The row groups that have rows behind the first `row`, and how many of their rows are among these.
+fn groups_from(metadata: &ArrowReaderMetadata, row: u64) -> (Vec<usize>, usize) {
+    let groups = metadata.metadata().row_groups();
+    let mut left = row;
+    let mut first = 0;
+    for group in groups {
+        let rows = u64::try_from(group.num_rows()).unwrap_or(0);
+        if rows > left {
+            break;
+        }
+        left -= rows;
+        first += 1;
+    }
+    ((first..groups.len()).collect(), usize::try_from(left).unwrap_or(usize::MAX))
 }
 
 struct ParquetReader {
@@ -174,7 +211,9 @@ impl ParquetReader {
             metadata.schema().index_of(field.name()).expect("open checked that the file has every column")
         });
         let mask = ProjectionMask::roots(metadata.parquet_schema(), roots.collect::<Vec<_>>());
-        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata);
+        let (groups, skipped) = groups_from(&metadata, self.row);
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata).with_row_groups(groups);
+        let builder = if skipped > 0 { builder.with_offset(skipped) } else { builder };
         let reader = guarded(&self.name, || builder.with_projection(mask).with_batch_size(rows_max).build())?;
         self.reader = Some(reader.map_err(|error| self.damaged(error))?);
         Ok(())
@@ -227,6 +266,10 @@ impl SourceReader for ParquetReader {
 
     fn done(&self) -> u64 {
         self.row
+    }
+
+    fn position(&self) -> Position {
+        position::write(&ParquetPosition { row: self.row, rows: self.rows })
     }
 }
 

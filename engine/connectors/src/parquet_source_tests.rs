@@ -46,7 +46,7 @@ fn the_size_of_batches_may_change_on_the_way() {
     let dir = tempfile::tempdir().unwrap();
     write(dir.path(), "x.parquet", vec![("v", ints(0..10))]);
     let source = source(dir.path(), "path: x.parquet").unwrap();
-    let mut reader = source.open(&source.splits().unwrap()[0]).unwrap();
+    let mut reader = source.open(&source.splits().unwrap()[0], None).unwrap();
     let mut sizes = Vec::new();
     for rows_max in [8, 3, 3, 100, 100] {
         match reader.next(rows_max).unwrap() {

@@ -321,9 +321,9 @@ impl Object {
         self.store.ranges
     }
 
-    /// Reads it from its start, a few MiB ahead.
-    pub(crate) fn stream(&self) -> impl Read + Send + use<> {
-        Stream { object: self.clone(), at: 0, chunk: Bytes::new() }
+    /// Reads it from the byte `from` on, a few MiB ahead.
+    pub(crate) fn stream(&self, from: u64) -> impl Read + Send + use<> {
+        Stream { object: self.clone(), at: from, chunk: Bytes::new() }
     }
 
     /// A part of it, as it was when it was listed.
@@ -349,7 +349,7 @@ impl Object {
             let place = std::env::temp_dir();
             ConnectorError::new(format!("cannot keep {url} in {}", place.display())).caused_by(error)
         };
-        let mut stream = self.stream();
+        let mut stream = self.stream(0);
         let mut buffer = vec![0; 256 << 10];
         loop {
             match stream.read(&mut buffer) {

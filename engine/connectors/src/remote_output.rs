@@ -1,9 +1,9 @@
 //! A folder of an object store.
 //!
 //! A file is a multipart upload: its parts are sent while it is written, nobody sees it until the upload is completed, and that is
-//! the commit. What a crash leaves are uploads that nobody sees, for the store to clear up by a rule of its own.
+//! the commit. What a crash leaves are uploads that nobody sees: those that a checkpoint names are completed by whoever goes on from
+//! it, the others are for the store to clear up by a rule of its own.
 
-use std::collections::HashSet;
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -37,12 +37,8 @@ pub(crate) struct RemoteOutput {
     uploads: Arc<Uploads>,
 }
 
-/// What was begun and is neither finished nor aborted, and what is finished.
-#[derive(Debug, Default)]
-struct Uploads {
-    open: Mutex<Vec<(Path, MultipartId)>>,
-    finished: Mutex<HashSet<String>>,
-}
+/// What was begun and is neither finished nor aborted.
+type Uploads = Mutex<Vec<(Path, MultipartId)>>;
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -55,6 +51,11 @@ struct Prepared {
     upload: MultipartId,
     parts: Vec<String>,
     bytes: u64,
+}
+
+fn parse(prepared: &str) -> Result<Prepared, ConnectorError> {
+    serde_json::from_str(prepared)
+        .map_err(|error| ConnectorError::new(format!("{prepared:?} is no upload")).caused_by(error))
 }
 
 impl RemoteOutput {
@@ -106,8 +107,13 @@ impl Output for RemoteOutput {
         None
     }
 
-    /// Folders of an object store need not be made, and its unfinished uploads cannot be told from those of a job that runs.
-    fn start(&self, _: &Scope<'_>) -> Result<(), ConnectorError> {
+    /// Folders of an object store need not be made.
+    fn enter(&self, _: &Scope<'_>) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+
+    /// Unfinished uploads cannot be told from those of a job that runs.
+    fn clear(&self, _: &dyn Fn(&str) -> bool) -> Result<(), ConnectorError> {
         Ok(())
     }
 
@@ -141,13 +147,8 @@ impl Output for RemoteOutput {
         serde_json::from_str::<Prepared>(prepared).ok().map(|prepared| prepared.name)
     }
 
-    fn is_finished(&self, prepared: &str) -> bool {
-        lock(&self.uploads.finished).contains(prepared)
-    }
-
     fn finish(&self, prepared: &str) -> Result<(), ConnectorError> {
-        let Prepared { name, upload, parts, bytes } = serde_json::from_str(prepared)
-            .map_err(|error| ConnectorError::new(format!("{prepared:?} is no upload")).caused_by(error))?;
+        let Prepared { name, upload, parts, bytes } = parse(prepared)?;
         let key = self.key(&name);
         let parts = parts.into_iter().map(|content_id| PartId { content_id }).collect();
         let (store, doing) = (self.multipart(), format!("cannot complete {}", self.store.url(&key)));
@@ -164,8 +165,23 @@ impl Output for RemoteOutput {
             }
             Err(error) => return Err(self.store.failed(&doing, error)),
         }
-        lock(&self.uploads.open).retain(|(_, open)| *open != upload);
-        lock(&self.uploads.finished).insert(prepared.to_owned());
+        lock(&self.uploads).retain(|(_, open)| *open != upload);
+        Ok(())
+    }
+
+    fn is_taken(&self, prepared: &str) -> Result<bool, ConnectorError> {
+        let Prepared { name, bytes, .. } = parse(prepared)?;
+        Ok(self.is_there(&self.key(&name))?.is_some_and(|found| found != bytes))
+    }
+
+    /// Stores say in several ways that an upload was completed before, some without a type: an object of its name and size tells.
+    fn recover(&self, prepared: &str) -> Result<(), ConnectorError> {
+        let Err(error) = self.finish(prepared) else { return Ok(()) };
+        let Prepared { name, upload, bytes, .. } = parse(prepared)?;
+        if !self.is_there(&self.key(&name)).is_ok_and(|found| found == Some(bytes)) {
+            return Err(error);
+        }
+        lock(&self.uploads).retain(|(_, open)| *open != upload);
         Ok(())
     }
 
@@ -184,8 +200,14 @@ impl Output for RemoteOutput {
 
     fn release(&self) {}
 
-    fn abort(&self) {
-        let open = std::mem::take(&mut *lock(&self.uploads.open));
+    fn abort(&self, keep: &[&str]) {
+        let kept: Vec<MultipartId> =
+            keep.iter().filter_map(|prepared| parse(prepared).ok()).map(|prepared| prepared.upload).collect();
+        let mut uploads = lock(&self.uploads);
+        let (kept, open): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut *uploads).into_iter().partition(|(_, id)| kept.contains(id));
+        *uploads = kept;
+        drop(uploads);
         let store = self.multipart();
         // All at once, so that a store that does not answer is waited for only once.
         let _ = block_on(join_all(open.iter().map(|(key, id)| store.abort_multipart(key, id))));
@@ -210,7 +232,7 @@ impl Upload {
             return Ok(id.clone());
         }
         let id = block_on(self.store.create_multipart(&self.key))?.map_err(told)?;
-        lock(&self.uploads.open).push((self.key.clone(), id.clone()));
+        lock(&self.uploads).push((self.key.clone(), id.clone()));
         self.id = Some(id.clone());
         Ok(id)
     }

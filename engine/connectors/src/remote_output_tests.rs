@@ -1,7 +1,8 @@
 use std::collections::HashMap;
 
 use super::*;
-use crate::file_sink::FileSink;
+use crate::file_sink::{FileSink, Target};
+use crate::file_writer::Roll;
 use crate::formats::JsonLines;
 use crate::remote::testing::{content, store};
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
@@ -18,14 +19,19 @@ fn rows(range: std::ops::Range<i64>) -> RecordBatch {
 /// A sink of JSON lines in a folder of `store`.
 fn sink(store: &Arc<Store>, file: Option<&str>, overwrite: bool) -> FileSink {
     let output = RemoteOutput::new(Arc::clone(store), Path::from("out")).unwrap();
-    FileSink::to(Arc::new(JsonLines), Arc::new(output), file.map(str::to_owned), overwrite)
+    FileSink::to(target(output, file), overwrite)
+}
+
+fn target(output: RemoteOutput, file: Option<&str>) -> Target {
+    let roll = Roll { bytes_max: 128 << 20, time_max: None };
+    Target { format: Arc::new(JsonLines), output: Arc::new(output), file: file.map(str::to_owned), roll }
 }
 
 fn prepare(sink: &FileSink, batches: &[RecordBatch]) -> Vec<Committable> {
     sink.start().unwrap();
     let mut prepared = Vec::new();
     for (index, rows) in batches.iter().enumerate() {
-        let mut writer = sink.writer(&rows.schema(), Subtask { index, parallelism: batches.len() }).unwrap();
+        let mut writer = sink.writer(&rows.schema(), Subtask { index, parallelism: batches.len() }, &[]).unwrap();
         writer.write(rows).unwrap();
         prepared.extend(writer.prepare().unwrap());
     }
@@ -57,7 +63,8 @@ fn a_sink_without_rows_leaves_an_empty_object() {
     let sink = sink(&store, Some("x.jsonl"), false);
     let prepared = prepare(&sink, &[rows(0..0)]);
     sink.commit(&prepared).unwrap();
-    sink.commit(&prepared).unwrap();
+    sink.finish().unwrap();
+    sink.finish().unwrap();
     assert_eq!(content(&store), [("out/x.jsonl".to_owned(), Vec::new())]);
     assert_eq!(sink.location(), "mem://out/x.jsonl");
 }
@@ -146,7 +153,7 @@ fn counting(counting: Counting) -> (Arc<Counting>, FileSink) {
     let mut store = Store::writable(InMemory::new(), "mem://".into(), None);
     store.uploads = Some(Arc::clone(&counting) as Arc<dyn MultipartStore>);
     let output = RemoteOutput::new(Arc::new(store), Path::from("out")).unwrap();
-    (counting, FileSink::to(Arc::new(JsonLines), Arc::new(output), None, false))
+    (counting, FileSink::to(target(output, None), false))
 }
 
 fn wide(count: usize) -> RecordBatch {
@@ -168,17 +175,17 @@ fn a_large_file_goes_in_parts_of_one_size() {
 #[test]
 fn a_job_that_fails_leaves_no_upload() {
     let (counted, sink) = counting(Counting { fail_part: Some(1), ..Counting::default() });
-    let mut writer = sink.writer(&wide(1).schema(), Subtask { index: 0, parallelism: 1 }).unwrap();
+    let mut writer = sink.writer(&wide(1).schema(), Subtask { index: 0, parallelism: 1 }, &[]).unwrap();
     let written = writer.write(&wide(30_000)).and_then(|()| writer.prepare().map(|_| ()));
     assert_eq!(written.unwrap_err().to_string(), "cannot write mem://out/part-0-0.jsonl");
-    sink.abort();
-    sink.abort();
+    sink.abort(&[]);
+    sink.abort(&[]);
     assert_eq!(*lock(&counted.aborted), ["out/part-0-0.jsonl"]);
 
     let (counted, sink) = counting(Counting::default());
     let prepared = prepare(&sink, &[wide(1), wide(1)]);
     sink.commit(&prepared[..1]).unwrap();
-    sink.abort();
+    sink.abort(&[]);
     assert_eq!(*lock(&counted.aborted), ["out/part-1-0.jsonl"], "what is committed stays");
 }
 

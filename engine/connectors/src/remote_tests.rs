@@ -30,7 +30,7 @@ fn an_object_is_read_part_by_part() {
     let read = |key: &str| {
         let object = &list_store(&store, &Path::from(key), key).unwrap()[0];
         let (mut streamed, mut fetched) = (String::new(), String::new());
-        object.stream().read_to_string(&mut streamed).unwrap();
+        object.stream(0).read_to_string(&mut streamed).unwrap();
         let mut file = tempfile::tempfile().unwrap();
         object.fetch_to(&mut file).unwrap();
         file.read_to_string(&mut fetched).unwrap();
@@ -45,7 +45,7 @@ fn an_object_is_read_part_by_part() {
 fn an_object_that_is_replaced_while_it_is_read_is_an_error() {
     let store = store(&[("x", &"a".repeat(3 << 20))]);
     let object = list_store(&store, &Path::from("x"), "x").unwrap().remove(0);
-    let mut stream = object.stream();
+    let mut stream = object.stream(0);
     stream.read_exact(&mut [0; 10]).unwrap();
     block_on(store.objects.put(&"x".into(), "b".repeat(3 << 20).into())).unwrap().unwrap();
     let error = stream.read_to_end(&mut Vec::new()).unwrap_err().to_string();

@@ -34,11 +34,12 @@ fn round_trip_with(format: &str, rows: &RecordBatch, more: &str) -> RecordBatch 
     let sink = registry.sink(format, ConnectorContext { base: dir.path(), options: &mut given }).unwrap();
     sink.accept(&rows.schema()).unwrap();
     sink.start().unwrap();
-    let mut writer = sink.writer(&rows.schema(), Subtask { index: 0, parallelism: 1 }).unwrap();
+    let mut writer = sink.writer(&rows.schema(), Subtask { index: 0, parallelism: 1 }, &[]).unwrap();
     let half = rows.num_rows() / 2;
     writer.write(&rows.slice(0, half)).unwrap();
     writer.write(&rows.slice(half, rows.num_rows() - half)).unwrap();
     sink.commit(&writer.prepare().unwrap()).unwrap();
+    sink.finish().unwrap();
 
     let schema =
         match format {
@@ -191,7 +192,7 @@ fn a_null_that_would_be_a_blank_line_is_refused() {
     let column: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), None]));
     let rows = RecordBatch::try_from_iter([("c", column)]).unwrap();
     sink.start().unwrap();
-    let mut writer = sink.writer(&rows.schema(), Subtask { index: 0, parallelism: 1 }).unwrap();
+    let mut writer = sink.writer(&rows.schema(), Subtask { index: 0, parallelism: 1 }, &[]).unwrap();
     let error = writer.write(&rows).unwrap_err();
     assert!(
         error.source.unwrap().to_string().ends_with("give the sink a null-literal, such as null-literal: \"NULL\"")

@@ -1,9 +1,10 @@
 //! From rows one by one to batches and rejected rows, as the runtime wants them.
 
-use wasmill_runtime::connector::{ConnectorError, ReadOutcome, RejectedRow, SourceReader};
+use wasmill_runtime::connector::{ConnectorError, Position, ReadOutcome, RejectedRow, SourceReader};
 
 use crate::columns::Columns;
 use crate::datum::cut;
+use crate::position::{self, Mark, TextPosition};
 
 /// Rejected rows that are handed over at once, at most.
 const REJECTED_MAX: usize = 1000;
@@ -30,6 +31,8 @@ pub(crate) trait RowReader: Send {
     fn read(&mut self, columns: &mut Columns) -> Result<Row, ConnectorError>;
     /// Bytes of the file that have been read.
     fn bytes_read(&self) -> u64;
+    /// Right behind the row that was read last.
+    fn mark(&self) -> Mark;
 }
 
 /// A reader of batches on top of a reader of rows.
@@ -39,12 +42,20 @@ pub(crate) struct Batches<R> {
     /// Rows that come before those in `columns`.
     rejected: Vec<RejectedRow>,
     next_row: u64,
+    /// Behind the last row that was given. One more than that may have been read.
+    given: TextPosition,
     file: String,
 }
 
 impl<R: RowReader> Batches<R> {
-    pub(crate) fn new(rows: R, columns: Columns, file: String) -> Batches<R> {
-        Batches { rows, columns, rejected: Vec::new(), next_row: 0, file }
+    /// Begins at `from`, where `rows` does.
+    pub(crate) fn new(rows: R, columns: Columns, file: String, from: TextPosition) -> Batches<R> {
+        Batches { rows, columns, rejected: Vec::new(), next_row: from.row, given: from, file }
+    }
+
+    /// Everything before the row `row`, which begins at `mark`, is given.
+    fn give(&mut self, row: u64, mark: Mark) {
+        self.given = TextPosition { row, byte: mark.byte, line: mark.line, ..self.given };
     }
 
     fn finish(&mut self) -> Result<ReadOutcome, ConnectorError> {
@@ -64,18 +75,25 @@ impl<R: RowReader> Batches<R> {
 impl<R: RowReader> SourceReader for Batches<R> {
     fn next(&mut self, rows_max: usize) -> Result<ReadOutcome, ConnectorError> {
         loop {
+            let before = self.rows.mark();
             if self.columns.rows() >= rows_max.max(1) {
+                self.give(self.next_row, before);
                 return self.finish();
             }
             match self.rows.read(&mut self.columns)? {
                 Row::Good => {
-                    self.next_row += 1;
                     if !self.rejected.is_empty() {
+                        self.give(self.next_row, before);
+                        self.next_row += 1;
                         return Ok(self.take_rejected());
                     }
+                    self.next_row += 1;
                 }
                 Row::Rejected { raw, message } => {
                     let batch = if self.columns.rows() > 0 { Some(self.finish()?) } else { None };
+                    if batch.is_some() {
+                        self.give(self.next_row, before);
+                    }
                     let raw = cut(&raw, RAW_BYTES_MAX - 4).into_owned();
                     self.rejected.push(RejectedRow { row: self.next_row, raw, message });
                     self.next_row += 1;
@@ -83,11 +101,18 @@ impl<R: RowReader> SourceReader for Batches<R> {
                         return Ok(batch);
                     }
                     if self.rejected.len() >= REJECTED_MAX {
+                        self.give(self.next_row, self.rows.mark());
                         return Ok(self.take_rejected());
                     }
                 }
-                Row::End if self.columns.rows() > 0 => return self.finish(),
-                Row::End if !self.rejected.is_empty() => return Ok(self.take_rejected()),
+                Row::End if self.columns.rows() > 0 => {
+                    self.give(self.next_row, before);
+                    return self.finish();
+                }
+                Row::End if !self.rejected.is_empty() => {
+                    self.give(self.next_row, before);
+                    return Ok(self.take_rejected());
+                }
                 Row::End => return Ok(ReadOutcome::End),
             }
         }
@@ -95,6 +120,10 @@ impl<R: RowReader> SourceReader for Batches<R> {
 
     fn done(&self) -> u64 {
         self.rows.bytes_read()
+    }
+
+    fn position(&self) -> Position {
+        position::write(&self.given)
     }
 }
 
@@ -129,7 +158,7 @@ pub(crate) mod testing {
     pub(crate) fn read(source: &dyn Source, rows_max: usize) -> Result<All, ConnectorError> {
         let mut all = All { batches: Vec::new(), rejected: Vec::new() };
         for split in source.splits()? {
-            let mut reader = source.open(&split)?;
+            let mut reader = source.open(&split, None)?;
             let mut next_row = 0;
             loop {
                 match reader.next(rows_max)? {

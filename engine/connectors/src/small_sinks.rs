@@ -1,4 +1,5 @@
-//! Sinks that leave no files: `print`, `blackhole`, and rows handed to Rust.
+//! Sinks that leave nothing: `print` and `blackhole`. They have nothing to commit, so that in a job with checkpoints rows that were
+//! written after the last one are written again when it goes on from there (at least once).
 
 use std::fmt;
 use std::io::{self, Write};
@@ -6,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use wasmill_runtime::connector::{Committable, ConnectorContext, ConnectorError, Sink, SinkWriter, Subtask};
+use wasmill_runtime::connector::{
+    Committable, ConnectorContext, ConnectorError, Prepared, Sink, SinkWriter, Subtask, WriterState,
+};
 
 use crate::calendar;
 use crate::contract_types;
@@ -16,6 +19,11 @@ use crate::options::wrong;
 
 /// Where [`PrintSink`] writes.
 type Output = Arc<Mutex<dyn Write + Send>>;
+
+/// What a checkpoint needs of a sink that has nothing to commit.
+fn nothing() -> Prepared {
+    Prepared { committables: Vec::new(), state: WriterState(String::new()) }
+}
 
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -59,7 +67,16 @@ impl Sink for PrintSink {
         Ok(())
     }
 
-    fn writer(&self, _: &SchemaRef, subtask: Subtask) -> Result<Box<dyn SinkWriter>, ConnectorError> {
+    fn resume(&self, _: &[Committable], _: &[WriterState]) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+
+    fn writer(
+        &self,
+        _: &SchemaRef,
+        subtask: Subtask,
+        _: &[WriterState],
+    ) -> Result<Box<dyn SinkWriter>, ConnectorError> {
         let prefix = match (&self.prefix, subtask.parallelism > 1) {
             (None, false) => String::new(),
             (None, true) => format!("{}> ", subtask.index + 1),
@@ -73,7 +90,11 @@ impl Sink for PrintSink {
         Ok(())
     }
 
-    fn abort(&self) {}
+    fn finish(&self) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+
+    fn abort(&self, _: &[Committable]) {}
 
     fn claim(&self) -> Option<String> {
         None
@@ -81,6 +102,10 @@ impl Sink for PrintSink {
 
     fn location(&self) -> String {
         "standard output".into()
+    }
+
+    fn refuse_checkpoints(&self) -> Option<String> {
+        None
     }
 }
 
@@ -123,6 +148,11 @@ impl SinkWriter for PrintWriter {
         lock(&self.output).flush().map_err(cannot_print)
     }
 
+    fn checkpoint(&mut self) -> Result<Prepared, ConnectorError> {
+        self.flush()?;
+        Ok(nothing())
+    }
+
     fn prepare(mut self: Box<Self>) -> Result<Vec<Committable>, ConnectorError> {
         self.flush()?;
         Ok(Vec::new())
@@ -142,7 +172,11 @@ impl Sink for BlackholeSink {
         Ok(())
     }
 
-    fn writer(&self, _: &SchemaRef, _: Subtask) -> Result<Box<dyn SinkWriter>, ConnectorError> {
+    fn resume(&self, _: &[Committable], _: &[WriterState]) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+
+    fn writer(&self, _: &SchemaRef, _: Subtask, _: &[WriterState]) -> Result<Box<dyn SinkWriter>, ConnectorError> {
         Ok(Box::new(BlackholeSink))
     }
 
@@ -150,7 +184,11 @@ impl Sink for BlackholeSink {
         Ok(())
     }
 
-    fn abort(&self) {}
+    fn finish(&self) -> Result<(), ConnectorError> {
+        Ok(())
+    }
+
+    fn abort(&self, _: &[Committable]) {}
 
     fn claim(&self) -> Option<String> {
         None
@@ -158,6 +196,10 @@ impl Sink for BlackholeSink {
 
     fn location(&self) -> String {
         "nowhere".into()
+    }
+
+    fn refuse_checkpoints(&self) -> Option<String> {
+        None
     }
 }
 
@@ -170,73 +212,8 @@ impl SinkWriter for BlackholeSink {
         Ok(())
     }
 
-    fn prepare(self: Box<Self>) -> Result<Vec<Committable>, ConnectorError> {
-        Ok(Vec::new())
-    }
-}
-
-/// Hands rows to Rust, for tests and for who embeds the engine. Rows are there as soon as they are written, batches of one
-/// subtask in order; they stay when the job fails. Clones share the rows.
-#[derive(Debug, Clone, Default)]
-pub struct CollectSink {
-    batches: Arc<Mutex<Vec<RecordBatch>>>,
-}
-
-impl CollectSink {
-    /// A sink that has no rows yet.
-    pub fn new() -> CollectSink {
-        CollectSink::default()
-    }
-
-    /// What has been written so far; empty batches are left out.
-    pub fn batches(&self) -> Vec<RecordBatch> {
-        lock(&self.batches).clone()
-    }
-
-    /// The batches themselves, to take from while the job runs.
-    pub fn shared(&self) -> Arc<Mutex<Vec<RecordBatch>>> {
-        Arc::clone(&self.batches)
-    }
-}
-
-impl Sink for CollectSink {
-    fn accept(&self, _: &SchemaRef) -> Result<(), ConnectorError> {
-        Ok(())
-    }
-
-    fn start(&self) -> Result<(), ConnectorError> {
-        Ok(())
-    }
-
-    fn writer(&self, _: &SchemaRef, _: Subtask) -> Result<Box<dyn SinkWriter>, ConnectorError> {
-        Ok(Box::new(self.clone()))
-    }
-
-    fn commit(&self, _: &[Committable]) -> Result<(), ConnectorError> {
-        Ok(())
-    }
-
-    fn abort(&self) {}
-
-    fn claim(&self) -> Option<String> {
-        None
-    }
-
-    fn location(&self) -> String {
-        "memory".into()
-    }
-}
-
-impl SinkWriter for CollectSink {
-    fn write(&mut self, rows: &RecordBatch) -> Result<(), ConnectorError> {
-        if rows.num_rows() > 0 {
-            lock(&self.batches).push(rows.clone());
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self) -> Result<(), ConnectorError> {
-        Ok(())
+    fn checkpoint(&mut self) -> Result<Prepared, ConnectorError> {
+        Ok(nothing())
     }
 
     fn prepare(self: Box<Self>) -> Result<Vec<Committable>, ConnectorError> {
@@ -261,7 +238,7 @@ mod tests {
         let sink = PrintSink::to(output.clone(), prefix.map(str::to_owned));
         sink.start().unwrap();
         sink.accept(&rows().schema()).unwrap();
-        let mut writer = sink.writer(&rows().schema(), Subtask { index: 1, parallelism }).unwrap();
+        let mut writer = sink.writer(&rows().schema(), Subtask { index: 1, parallelism }, &[]).unwrap();
         writer.write(&rows()).unwrap();
         writer.flush().unwrap();
         sink.commit(&writer.prepare().unwrap()).unwrap();
@@ -288,7 +265,7 @@ mod tests {
             }
         }
         let sink = PrintSink::to(Arc::new(Mutex::new(Closed)), None);
-        let mut writer = sink.writer(&rows().schema(), Subtask { index: 0, parallelism: 1 }).unwrap();
+        let mut writer = sink.writer(&rows().schema(), Subtask { index: 0, parallelism: 1 }, &[]).unwrap();
         let error = writer.write(&rows()).unwrap_err();
         assert_eq!(error.to_string(), "standard output was closed by its reader");
         let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>()).unwrap();
@@ -296,18 +273,8 @@ mod tests {
     }
 
     #[test]
-    fn collected_rows_are_shared() {
-        let sink = CollectSink::new();
-        let mut writer = sink.clone().writer(&rows().schema(), Subtask { index: 0, parallelism: 1 }).unwrap();
-        writer.write(&rows().slice(0, 0)).unwrap();
-        writer.write(&rows()).unwrap();
-        assert_eq!(sink.batches(), [rows()]);
-        assert_eq!(lock(&sink.shared()).len(), 1);
-    }
-
-    #[test]
     fn the_black_hole_takes_all() {
-        let mut writer = BlackholeSink.writer(&rows().schema(), Subtask { index: 0, parallelism: 1 }).unwrap();
+        let mut writer = BlackholeSink.writer(&rows().schema(), Subtask { index: 0, parallelism: 1 }, &[]).unwrap();
         writer.write(&rows()).unwrap();
         assert_eq!(writer.prepare().unwrap(), []);
     }

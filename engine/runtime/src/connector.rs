@@ -1,5 +1,9 @@
 //! What a connector is to the runtime: sources that are read split by split, sinks that prepare and commit.
 //!
+//! Both go on after a crash. A reader tells its [`Position`], from which another one reads the rows that follow. A writer prepares
+//! at each checkpoint what it has written, and tells its [`WriterState`]; when the checkpoint is complete, its sink commits.
+//! What a checkpoint keeps of them is text in the connector's own words, so that the runtime need not know them.
+//!
 //! The runtime names no connector. A [`ConnectorRegistry`] turns the `source:` or `sink:` name and the options of a
 //! job file into a [`Source`] or [`Sink`]; who embeds the engine can register more.
 
@@ -9,6 +13,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
+use serde::{Deserialize, Serialize};
 
 use crate::value::Options;
 
@@ -70,12 +75,20 @@ pub enum ReadOutcome {
     End,
 }
 
+/// Where a reader goes on, in the source's own words (JSON text, small). Made by [`SourceReader::position`], taken by
+/// [`Source::open`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position(pub String);
+
 /// Reads one split.
 pub trait SourceReader: Send {
     /// At most `rows_max` rows.
     fn next(&mut self, rows_max: usize) -> Result<ReadOutcome, ConnectorError>;
-    /// How much of [`Split::size`] has been read.
+    /// How much of [`Split::size`] has been read, also by readers before this one.
     fn done(&self) -> u64;
+    /// After what `next` has given so far: a reader opened there gives exactly the rows that follow, with the same row numbers.
+    /// What was read ahead and not given counts for nothing.
+    fn position(&self) -> Position;
 }
 
 /// Where rows come from.
@@ -84,7 +97,9 @@ pub trait Source: Send + Sync + fmt::Debug {
     fn schema(&self) -> SchemaRef;
     /// The splits, in an order that is the same in every run. Split i is read by subtask i % parallelism.
     fn splits(&self) -> Result<Vec<Split>, ConnectorError>;
-    fn open(&self, split: &Split) -> Result<Box<dyn SourceReader>, ConnectorError>;
+    /// A reader of the rows behind `from`, of all without it. A position that does not fit the split any more (its file was cut
+    /// off since) is an error that names the split, the position and what to do.
+    fn open(&self, split: &Split, from: Option<&Position>) -> Result<Box<dyn SourceReader>, ConnectorError>;
     /// Does it end by itself?
     fn bounded(&self) -> bool;
 }
@@ -97,24 +112,58 @@ pub struct Subtask {
 }
 
 /// What a writer has prepared and a commit makes real, in the sink's own words (a path to rename, a transaction id).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Committable(pub String);
 
+/// What a writer must know to go on after a restore, in the sink's own words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WriterState(pub String);
+
+/// What a writer gives to a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prepared {
+    /// Never told before, and never told again: where the checkpoint is given up, they belong to the next one.
+    pub committables: Vec<Committable>,
+    /// How a writer goes on from here.
+    pub state: WriterState,
+}
+
 /// Where rows go. What a writer writes is not seen from outside before `commit`.
+///
+/// A run is `start`, the writers, any number of commits, `finish`; or, from a checkpoint, `resume` in the place of `start`. One
+/// that fails or is stopped ends with `abort`. The same sink may then be resumed, or started, again.
 pub trait Sink: Send + Sync + fmt::Debug {
     /// Can it take these columns? Called by `check`; touches nothing.
     fn accept(&self, schema: &SchemaRef) -> Result<(), ConnectorError>;
     /// Clears up what an earlier run left unfinished. Called once, before any writer.
     fn start(&self) -> Result<(), ConnectorError>;
-    fn writer(&self, schema: &SchemaRef, subtask: Subtask) -> Result<Box<dyn SinkWriter>, ConnectorError>;
-    /// Makes real what all writers prepared, all or none as far as the target can. May be called again with the same.
+    /// In the place of `start` when a job goes on from a checkpoint: commits what the checkpoint says was `prepared` (it may have
+    /// been committed before the crash, by another process), removes whatever else an earlier run left unfinished, and keeps
+    /// what is committed. `states`: those of all writers at the checkpoint.
+    fn resume(&self, prepared: &[Committable], states: &[WriterState]) -> Result<(), ConnectorError>;
+    /// `from`: all states that writers of the old run left, where the job goes on from a checkpoint; their number may differ from
+    /// this run's parallelism. No name that an old writer used may be used again.
+    fn writer(
+        &self,
+        schema: &SchemaRef,
+        subtask: Subtask,
+        from: &[WriterState],
+    ) -> Result<Box<dyn SinkWriter>, ConnectorError>;
+    /// Makes real what writers prepared, all or none as far as the target can. Called once per completed checkpoint and at the
+    /// end, and maybe again with the same.
     fn commit(&self, prepared: &[Committable]) -> Result<(), ConnectorError>;
-    /// Removes what was written and not committed. Called when the job fails or is stopped; must not fail the stop.
-    fn abort(&self);
+    /// After the last commit of a run that ended well: what only then can be done, such as to leave an empty file with the columns
+    /// where no row came. Another run may start in its place afterwards.
+    fn finish(&self) -> Result<(), ConnectorError>;
+    /// Removes what was written and neither committed nor in `keep`, which a job that is resumed will commit. Called when the job
+    /// fails or is stopped; must not fail the stop.
+    fn abort(&self, keep: &[Committable]);
     /// For a person: where the output lies.
     fn location(&self) -> String;
     /// What only one sink of a job may write to, such as a folder; `None`: any number may, as to standard output.
     fn claim(&self) -> Option<String>;
+    /// Why it cannot take part in checkpoints, and what to do instead; `None` if it can.
+    fn refuse_checkpoints(&self) -> Option<String>;
 }
 
 /// One subtask's hand on a sink.
@@ -122,7 +171,9 @@ pub trait SinkWriter: Send {
     fn write(&mut self, rows: &RecordBatch) -> Result<(), ConnectorError>;
     /// Called when the stream is quiet, so that a person who watches sees rows soon.
     fn flush(&mut self) -> Result<(), ConnectorError>;
-    /// Everything is on its way to stay: what is left is the commit. No row follows.
+    /// A checkpoint: everything written so far is on its way to stay (synced). Rows may follow, which belong to the next one.
+    fn checkpoint(&mut self) -> Result<Prepared, ConnectorError>;
+    /// The end: as `checkpoint`, and no row follows.
     fn prepare(self: Box<Self>) -> Result<Vec<Committable>, ConnectorError>;
 }
 

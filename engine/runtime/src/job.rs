@@ -399,7 +399,7 @@ fn operators(
             Operation::Sink { sink } => {
                 let place = Subtask { index: subtask, parallelism: node.parallelism };
                 let writer = sink
-                    .writer(&node.schema, place)
+                    .writer(&node.schema, place, &[])
                     .map_err(|error| JobError::Connector { node: node.name.clone(), error })?;
                 let shared = Arc::clone(shared);
                 let operator = SinkOperator { node: node.name.clone(), writer: Some(writer), shared };
@@ -417,7 +417,7 @@ fn write_letters(sink: &dyn Sink, job: &str, letters: &Receiver<DeadLetter>) -> 
     const BATCH_LETTERS_MAX: usize = 1000;
     let subtask = Subtask { index: 0, parallelism: 1 };
     let mut writer: Box<dyn SinkWriter> =
-        sink.writer(&crate::dead_letter::schema(), subtask).map_err(JobError::DeadLetters)?;
+        sink.writer(&crate::dead_letter::schema(), subtask, &[]).map_err(JobError::DeadLetters)?;
     while let Ok(first) = letters.recv() {
         let mut batch = vec![first];
         batch.extend(letters.try_iter().take(BATCH_LETTERS_MAX - 1));
@@ -499,7 +499,7 @@ impl RunningJob {
         let prepared = locked(&self.shared.prepared);
         for (index, (node, sink)) in self.sinks.iter().enumerate() {
             let own = if node == "dead-letters" { Some(letters) } else { prepared.get(node).map(Vec::as_slice) };
-            sink.commit(own.unwrap_or_default()).map_err(|error| {
+            sink.commit(own.unwrap_or_default()).and_then(|()| sink.finish()).map_err(|error| {
                 let before = self.sinks[..index].iter().map(|(node, sink)| (node.clone(), sink.location())).collect();
                 JobError::Commit { node: node.clone(), error, before }
             })?;
@@ -508,7 +508,7 @@ impl RunningJob {
     }
 
     fn abort(&self) {
-        self.sinks.iter().for_each(|(_, sink)| sink.abort());
+        self.sinks.iter().for_each(|(_, sink)| sink.abort(&[]));
     }
 
     /// Ends what has started when the rest cannot start.

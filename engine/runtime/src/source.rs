@@ -111,7 +111,7 @@ impl Splits {
     fn open_more(&mut self) -> Result<(), ConnectorError> {
         while self.open.len() < OPEN_SPLITS_MAX {
             let Some((number, split)) = self.waiting.pop_front() else { return Ok(()) };
-            let reader = self.source.open(&split)?;
+            let reader = self.source.open(&split, None)?;
             self.open.push(OpenSplit { number, reader, time_max: NO_TIME, done: 0 });
         }
         Ok(())

@@ -196,7 +196,7 @@ fn connectors() -> &'static ConnectorRegistry {
 fn check_source(source: &Arc<dyn Source>) {
     let splits = source.splits().unwrap_or_else(|error| panic!("{source:?}: {error}"));
     let Some(split) = splits.first() else { return };
-    let mut reader = source.open(split).unwrap_or_else(|error| panic!("{source:?}: {error}"));
+    let mut reader = source.open(split, None).unwrap_or_else(|error| panic!("{source:?}: {error}"));
     match reader.next(3).unwrap_or_else(|error| panic!("{source:?}: {error}")) {
         ReadOutcome::Rows { rows, first_row } => {
             assert!((1..=3).contains(&rows.num_rows()) && first_row == 0, "{} rows", rows.num_rows());

@@ -162,7 +162,7 @@ fn read(path: &Path) -> Result<arrow::array::RecordBatch, Failure> {
     let mut batches = Vec::new();
     let mut rows = 0;
     for split in source.splits().map_err(cannot)? {
-        let mut reader = source.open(&split).map_err(cannot)?;
+        let mut reader = source.open(&split, None).map_err(cannot)?;
         while rows < ROWS {
             match reader.next(ROWS - rows).map_err(cannot)? {
                 ReadOutcome::Rows { rows: batch, .. } => {
