@@ -2,13 +2,14 @@
 //!
 //! [`register`] makes them known by the names that job files use: the sources `parquet`, `csv`, `jsonl`, `generator` and
 //! `collection`, the sinks `parquet`, `csv`, `jsonl`, `print` and `blackhole`. Their options stand in the modules of the same
-//! names. From Rust there are also [`CollectionSource`] and [`CollectSink`].
+//! names. From Rust there are also [`CollectionSource`] and [`CollectSink`]. [`checkpoint_storage`] is where checkpoints are kept.
 //!
 //! Paths are relative to the job file. A path is a file, a directory, a glob or a URL (`s3://`, `gs://`, `az://`, `https://`).
 
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test that panics has failed"))]
 
 mod calendar;
+mod checkpoint_storage;
 mod collect_sink;
 mod collection;
 mod columns;
@@ -26,20 +27,24 @@ mod generator;
 mod json_guess;
 mod json_value;
 mod jsonl_source;
+mod local_checkpoints;
 mod local_output;
 mod options;
 mod output;
 mod parquet_source;
 mod position;
 mod remote;
+mod remote_checkpoints;
 mod remote_output;
 mod rows;
 mod small_sinks;
+mod writing_marker;
 
 use std::sync::Arc;
 
 use wasmill_runtime::connector::{ConnectorContext, ConnectorError, ConnectorRegistry, Sink};
 
+pub use checkpoint_storage::checkpoint_storage;
 pub use collect_sink::CollectSink;
 pub use collection::CollectionSource;
 pub use csv_source::SAMPLE_ROWS;

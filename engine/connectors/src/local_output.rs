@@ -4,34 +4,23 @@
 //! renamed, then the directory is synced. So whoever goes on from a checkpoint finds each file that it names under one of its two
 //! names, whichever process renamed it, and wherever that one died.
 //!
-//! Two runs must not write to one place at once: the second would take the files of the first for leftovers of a crash. So each run
-//! keeps a hidden marker `.<what>.writing-<run>` there from its start to its end, and holds a lock on it, which the system releases
-//! when the process dies, however it dies. A marker that is locked is that of a run that lives; one that is not, of a crash.
+//! That no two runs write to one place at once is seen to by a [`Marker`].
 
-use std::fs::{File, TryLockError};
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::fs::File;
 use std::io::{self, BufWriter};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use wasmill_runtime::connector::ConnectorError;
 
 use crate::file_sink::EncodeError;
 use crate::output::{Output, Prepare, Scope, Unfinished};
+use crate::writing_marker::{self, Marker};
 
 const BUFFER_BYTES: usize = 256 << 10;
 
 const UNFINISHED: &str = ".inprogress-";
-const WRITING: &str = ".writing-";
-
-/// How often a marker is made anew that another run, which starts at the same moment, took for one of a crash.
-const MARKER_TRIES: usize = 100;
-
-/// How long one start waits for another one in the directory.
-const TURN_TRIES: usize = 100;
-const TURN_PAUSE: Duration = Duration::from_millis(5);
 
 #[derive(Debug)]
 pub(crate) struct LocalOutput {
@@ -50,95 +39,13 @@ struct Prepared {
     bytes: u64,
 }
 
-/// Says that a run writes here, for as long as it is kept.
-#[derive(Debug)]
-struct Marker {
-    path: PathBuf,
-    /// Holds the lock.
-    _file: File,
-}
-
-impl Drop for Marker {
-    /// Removed while it is locked, so that nobody finds it without its lock.
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl LocalOutput {
     pub(crate) fn new(directory: PathBuf) -> LocalOutput {
-        LocalOutput {
-            directory,
-            run: format!("{:016x}", RandomState::new().build_hasher().finish()),
-            marker: Mutex::default(),
-        }
-    }
-
-    /// Two starts at one moment would see each other's markers, and both give up. The lock on the directory lets them come one
-    /// after the other; without it (some systems cannot lock a directory, and someone else may hold it) they are still safe.
-    fn turn(&self) -> Option<File> {
-        let directory = File::open(&self.directory).ok()?;
-        for _ in 0..TURN_TRIES {
-            match directory.try_lock() {
-                Ok(()) => return Some(directory),
-                Err(TryLockError::WouldBlock) => std::thread::sleep(TURN_PAUSE),
-                Err(TryLockError::Error(_)) => break,
-            }
-        }
-        None
-    }
-
-    /// The marker of this run for `what`, locked; `None` where the file system has no locks.
-    fn mark(&self, what: &str) -> Result<Option<Marker>, ConnectorError> {
-        let path = self.directory.join(format!(".{what}{WRITING}{}", self.run));
-        let cannot = |error| ConnectorError::new(format!("cannot write {}", path.display())).caused_by(error);
-        for _ in 0..MARKER_TRIES {
-            let file = File::create(&path).map_err(cannot)?;
-            let locked = file.try_lock();
-            // Until it was locked, another run could take it for one of a crash, and remove it.
-            match locked {
-                Ok(()) if path.exists() => return Ok(Some(Marker { path, _file: file })),
-                Ok(()) | Err(TryLockError::WouldBlock) => {}
-                Err(TryLockError::Error(_)) => {
-                    drop(Marker { path, _file: file });
-                    return Ok(None);
-                }
-            }
-        }
-        let message = format!("cannot lock {}: other jobs start there all the time: try again", path.display());
-        Err(ConnectorError::new(message))
-    }
-
-    /// Refuses where the marker `name` is that of a run that lives, and removes it where it is not.
-    fn look_at(&self, name: &str) -> Result<(), ConnectorError> {
-        let path = self.directory.join(name);
-        // Some network file systems want a file open for writing where it is to be locked.
-        let opened = File::options().read(true).write(true).open(&path).or_else(|_| File::open(&path));
-        let locked = match opened {
-            Ok(file) => file.try_lock().map(|()| file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => Err(TryLockError::Error(error)),
-        };
-        match locked {
-            Ok(file) => {
-                drop(Marker { path, _file: file });
-                Ok(())
-            }
-            Err(TryLockError::WouldBlock) => Err(ConnectorError::new(format!(
-                "another job is writing to {} now (it holds a lock on {name} there): wait for its end, or give each job \
-                 its own path",
-                self.directory.display()
-            ))),
-            Err(TryLockError::Error(error)) => Err(ConnectorError::new(format!(
-                "cannot find out whether another job is writing to {} now: if none is, remove {name} there",
-                self.directory.display()
-            ))
-            .caused_by(error)),
-        }
+        LocalOutput { directory, run: writing_marker::run_name(), marker: Mutex::default() }
     }
 
     /// Where what was `prepared` is, where it will be, and its size.
@@ -152,23 +59,14 @@ impl LocalOutput {
     }
 
     fn all_names(&self) -> Result<Vec<String>, ConnectorError> {
-        let listed = std::fs::read_dir(&self.directory).and_then(|entries| {
-            entries.map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned())).collect()
-        });
-        listed
+        writing_marker::names(&self.directory)
             .map_err(|error| ConnectorError::new(format!("cannot list {}", self.directory.display())).caused_by(error))
     }
 }
 
 /// The name that an unfinished file, of whatever run, would have had.
 fn final_name(unfinished: &str) -> Option<&str> {
-    named(unfinished, UNFINISHED)
-}
-
-/// What stands in the hidden name `hidden` before `mark` and a run.
-fn named<'a>(hidden: &'a str, mark: &str) -> Option<&'a str> {
-    let (name, run) = hidden.strip_prefix('.')?.rsplit_once(mark)?;
-    (run.len() == 16 && run.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(name)
+    writing_marker::named(unfinished, UNFINISHED)
 }
 
 impl Output for LocalOutput {
@@ -202,17 +100,9 @@ impl Output for LocalOutput {
         std::fs::create_dir_all(&self.directory).map_err(|error| {
             ConnectorError::new(format!("cannot make the directory {}", self.directory.display())).caused_by(error)
         })?;
-        let turn = self.turn();
-        // Before the others' are looked at, so that of two runs at least one sees the other.
-        let Some(marker) = self.mark(scope.what)? else { return Ok(()) };
-        let names = self.all_names()?;
-        let own = marker.path.file_name().map(|name| name.to_string_lossy().into_owned());
-        let others = names.iter().filter(|name| Some(*name) != own.as_ref());
-        others
-            .filter(|name| named(name, WRITING).is_some_and(scope.clashes))
-            .try_for_each(|name| self.look_at(name))?;
+        // Without locks no leftover can be told from a file of a run that lives.
+        let Some(marker) = writing_marker::mark(&self.directory, &self.run, scope.what, scope.clashes)? else { return Ok(()) };
         *lock(&self.marker) = Some(marker);
-        drop(turn);
         Ok(())
     }
 

@@ -26,6 +26,7 @@ pub mod udf_file;
 pub mod validate;
 
 pub mod batch;
+pub mod checkpoint;
 pub mod connector;
 pub mod dead_letter;
 mod exchange;
