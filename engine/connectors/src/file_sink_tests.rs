@@ -84,6 +84,7 @@ fn files_appear_at_the_commit_and_not_before() {
     let prepared = prepare(&sink, &[rows(0..10), rows(0..0), rows(10..15)]);
     assert!(names(&out).iter().all(|name| name.starts_with('.')), "{:?}", names(&out));
     sink.commit(&prepared).unwrap();
+    sink.finish().unwrap();
     assert_eq!(names(&out), ["part-0-0.parquet", "part-2-0.parquet"]);
     assert_eq!(count(dir.path()), 15);
     sink.commit(&prepared).unwrap();
