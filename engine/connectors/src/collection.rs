@@ -251,7 +251,7 @@ impl SourceReader for CollectionReader {
 mod tests {
     use super::*;
     use crate::options::testing::build;
-    use crate::rows::testing::read;
+    use crate::rows::testing::{check_positions, read};
     use arrow::array::{Array, AsArray, Int64Array};
     use arrow::datatypes::Int64Type;
     use std::path::Path;
@@ -321,6 +321,16 @@ mod tests {
         .unwrap();
         assert_eq!(source.splits().unwrap().iter().map(|split| split.size.unwrap()).collect::<Vec<_>>(), [3, 1]);
         assert_eq!(read(&source, 2).unwrap().rows().column(0).as_primitive::<Int64Type>().values(), &[1, 2, 3, 4]);
+        check_positions(&source, &[1]);
+        check_positions(&source, &[2, 1]);
+        let split = &source.splits().unwrap()[1];
+        let open = |row: u64| source.open(split, Some(&Position(format!("{{\"row\":{row}}}"))));
+        assert_eq!(open(1).unwrap().done(), 1);
+        let error = open(3).err().unwrap().to_string();
+        assert!(
+            error.starts_with("collection, split 1 has 1 rows, and had at least 3 when the checkpoint was made"),
+            "{error}"
+        );
         let other = Arc::new(Schema::new(vec![Field::new("w", DataType::Int64, false)]));
         assert!(CollectionSource::from_batches(other, vec![batch(vec![1])]).is_err());
         let view = Arc::new(Schema::new(vec![Field::new("w", DataType::Utf8View, false)]));

@@ -1,11 +1,12 @@
 use super::*;
 use crate::options::testing::build;
 use crate::rows::ROW_BYTES_MAX;
-use crate::rows::testing::{All, read};
+use crate::rows::testing::{All, check_positions, read};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int64Type};
 use proptest::prelude::*;
 use tempfile::TempDir;
+use wasmill_runtime::connector::ReadOutcome;
 
 fn dir(content: &[u8]) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
@@ -247,6 +248,58 @@ fn the_number_of_rejected_rows_in_hand_is_bounded() {
     assert_eq!(all.rejected.len(), 2500);
 }
 
+const PIECES: [&str; 9] =
+    ["1,a\n", "2,\"x\ny\"\r\n", "3,\"q\"\"q\"\n", "\n", "\r\n", "x,no number\n", "1,2,3\n", "4,\r\n", "7,\"p\"q\n"];
+
+#[test]
+fn a_position_is_that_of_the_last_row_that_was_given() {
+    let source = source("a\n1\nx\n\n2\n", "schema: {a: int64}").unwrap();
+    let split = &source.splits().unwrap()[0];
+    let mut reader = source.open(split, None).unwrap();
+    let at = |row: u64, byte: u64, line: u64| {
+        Position(format!("{{\"row\":{row},\"byte\":{byte},\"line\":{line},\"file_bytes\":9}}"))
+    };
+    assert_eq!(reader.position(), at(0, 2, 1));
+    reader.next(10).unwrap();
+    assert_eq!(reader.position(), at(1, 4, 2), "the row that ended the batch is read and not given");
+    reader.next(10).unwrap();
+    assert_eq!(reader.position(), at(2, 6, 3));
+    reader.next(10).unwrap();
+    assert_eq!(reader.position(), at(3, 9, 5));
+    assert!(matches!(reader.next(10).unwrap(), ReadOutcome::End));
+}
+
+#[test]
+fn a_file_may_grow_but_not_shrink_below_a_position() {
+    let dir = dir(b"a\n1\n2\n");
+    let (file, yaml) = (dir.path().join("x.csv"), "path: x.csv\nschema: {a: int64}");
+    let source = build(dir.path(), yaml, CsvSource::new).unwrap();
+    let split = &source.splits().unwrap()[0];
+    let mut reader = source.open(split, None).unwrap();
+    while !matches!(reader.next(1).unwrap(), ReadOutcome::End) {}
+    let at = reader.position();
+    std::fs::write(&file, "a\n1\n2\nx\n3\n").unwrap();
+    let grown = build(dir.path(), yaml, CsvSource::new).unwrap();
+    for source in [&source, &grown] {
+        let mut reader = source.open(split, Some(&at)).unwrap();
+        let ReadOutcome::Rejected(rows) = reader.next(10).unwrap() else { panic!("x is no number") };
+        assert!(rows[0].row == 2 && rows[0].message.starts_with("x.csv:4: "), "{rows:?}");
+        assert!(matches!(reader.next(10).unwrap(), ReadOutcome::Rows { first_row: 3, .. }));
+    }
+    std::fs::write(&file, "a\n1\n").unwrap();
+    let error = source.open(split, Some(&at)).err().unwrap().to_string();
+    assert_eq!(
+        error,
+        "x.csv has 4 bytes, and had at least 6 when the checkpoint was made (position {\"row\":2,\"byte\":6,\"line\":3,\
+         \"file_bytes\":6}): it was cut off or replaced. Give back what the source was, or start the job without the checkpoint"
+    );
+    let error = source.open(split, Some(&Position("{\"row\":1,\"rows\":2}".into()))).err().unwrap().to_string();
+    assert!(
+        error.starts_with("x.csv: the checkpoint has the position {\"row\":1,\"rows\":2}, which is none of this kind"),
+        "{error}"
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -267,6 +320,30 @@ proptest! {
         let rows = all.rows();
         let texts = |column: usize| rows.column(column).as_string::<i32>().iter().map(|text| text.unwrap().to_owned()).collect::<Vec<_>>();
         prop_assert_eq!(texts(0).into_iter().zip(texts(1)).collect::<Vec<_>>(), table);
+    }
+
+    /// Good rows, rows that are rejected, blank lines, quoted line ends and rows longer than the buffer, in any order and batches.
+    #[test]
+    fn a_reader_goes_on_where_another_stopped(
+        picked in proptest::collection::vec(0..PIECES.len() + 1, 0..25),
+        mark in any::<bool>(),
+        header in any::<bool>(),
+        end in 0..3usize,
+        sizes in proptest::collection::vec(1usize..6, 1..5),
+    ) {
+        let mut content = if mark { "\u{feff}".to_owned() } else { String::new() };
+        content += if header { "\na,b\r\n" } else { "" };
+        for piece in picked {
+            match PIECES.get(piece) {
+                Some(piece) => content += piece,
+                None => content += &format!("9,\"{}\"\n", "long\n".repeat(20_000)),
+            }
+        }
+        content += ["", "5,last", "6,\"never\nclosed"][end];
+        let source = source(&content, &format!("header: {header}\nschema: {{a: int64, b: utf8?}}"));
+        if let Ok(source) = source {
+            check_positions(&source, &sizes);
+        }
     }
 
     #[test]

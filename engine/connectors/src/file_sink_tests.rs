@@ -84,6 +84,7 @@ fn files_appear_at_the_commit_and_not_before() {
     let prepared = prepare(&sink, &[rows(0..10), rows(0..0), rows(10..15)]);
     assert!(names(&out).iter().all(|name| name.starts_with('.')), "{:?}", names(&out));
     sink.commit(&prepared).unwrap();
+    sink.finish().unwrap();
     assert_eq!(names(&out), ["part-0-0.parquet", "part-2-0.parquet"]);
     assert_eq!(count(dir.path()), 15);
     sink.commit(&prepared).unwrap();
@@ -292,6 +293,95 @@ fn a_path_with_the_extension_is_one_file() {
     assert_eq!(std::fs::read_to_string(first.location()).unwrap(), "{\"v\":5}\n");
     let careful = sink(dir.path(), "{format: jsonl, path: deep/dead.jsonl}").unwrap();
     assert!(careful.start().unwrap_err().to_string().contains("overwrite: true"));
+}
+
+/// What a checkpoint prepares, and the number of the part that comes next.
+fn checkpoint(writer: &mut dyn SinkWriter) -> (Vec<Committable>, u64) {
+    let prepared = writer.checkpoint().unwrap();
+    let state: serde_json::Value = serde_json::from_str(&prepared.state.0).unwrap();
+    (prepared.committables, state["next_part"].as_u64().unwrap())
+}
+
+#[test]
+fn each_checkpoint_ends_a_part_and_one_without_rows_writes_none() {
+    for format in ["parquet", "csv", "jsonl"] {
+        let (dir, out) = dir();
+        let sink = sink(dir.path(), &format!("{{format: {format}, path: out}}")).unwrap();
+        sink.start().unwrap();
+        let mut writer = sink.writer(&rows(0..1).schema(), Subtask { index: 2, parallelism: 3 }, &[]).unwrap();
+        for (written, visible) in [(0, 0), (5, 1), (0, 1), (0, 1), (7, 2)] {
+            writer.write(&rows(0..written)).unwrap();
+            let (prepared, next) = checkpoint(writer.as_mut());
+            assert_eq!((prepared.len(), next), (usize::from(written > 0), visible));
+            sink.commit(&prepared).unwrap();
+            assert_eq!(count_parts(&out), visible as usize);
+        }
+        writer.write(&rows(0..1)).unwrap();
+        commit(&sink, &writer.prepare().unwrap());
+        assert_eq!(names(&out), [0, 1, 2].map(|part| format!("part-2-{part}.{format}")));
+    }
+}
+
+#[test]
+fn a_part_that_has_its_size_is_followed_by_another() {
+    let wide: ArrayRef = Arc::new(StringArray::from_iter_values((0..5000).map(|row| format!("{row:0100}"))));
+    let wide = RecordBatch::try_from_iter([("v", wide)]).unwrap();
+    for (format, more, parts) in [
+        ("csv", "roll.size: 100KiB", 4),
+        ("jsonl", "roll.size: 200k", 3),
+        ("parquet", "{roll.size: 1MiB, compression: none}", 1),
+        ("parquet", "{roll.size: 100KiB, compression: none}", 5),
+        ("jsonl", "roll.time: 1h", 1),
+        ("jsonl", "roll.time: 1ms", 10),
+        ("csv", "{}", 1),
+    ] {
+        let (dir, out) = dir();
+        let more = more.trim_matches(['{', '}']).replace(", ", "\n");
+        let sink = sink(dir.path(), &format!("format: {format}\npath: out\n{more}")).unwrap();
+        sink.start().unwrap();
+        let mut writer = sink.writer(&wide.schema(), Subtask { index: 0, parallelism: 1 }, &[]).unwrap();
+        for batch in 0..10 {
+            writer.write(&wide.slice(500 * batch, 500)).unwrap();
+            if more.contains("1ms") {
+                std::thread::sleep(std::time::Duration::from_millis(2));
+            }
+        }
+        commit(&sink, &writer.prepare().unwrap());
+        let wanted: Vec<String> = (0..parts).map(|part| format!("part-0-{part}.{format}")).collect();
+        assert_eq!(names(&out), wanted, "{format} {more}");
+    }
+}
+
+#[test]
+fn one_file_does_not_roll() {
+    let (dir, _) = dir();
+    let message = |yaml: &str| sink(dir.path(), yaml).unwrap_err().to_string();
+    let wanted = "is given, but path is one file, x.csv: remove it, or give a directory as path";
+    assert_eq!(message("{format: csv, path: out/x.csv, roll.size: 1MiB}"), format!("roll.size: {wanted}"));
+    assert_eq!(message("{format: csv, path: out/x.csv, roll.time: 1h}"), format!("roll.time: {wanted}"));
+    assert_eq!(message("{format: csv, path: out, roll.size: 0}"), "roll.size: is 0; at least one byte is wanted");
+    assert_eq!(message("{format: csv, path: out, roll.time: 0s}"), "roll.time: is 0; at least 1ms is wanted");
+    assert_eq!(sink(dir.path(), "{format: csv, path: out}").unwrap().refuse_checkpoints(), None);
+    let one = sink(dir.path(), "{format: csv, path: out/x.csv}").unwrap();
+    let refused = one.refuse_checkpoints().unwrap();
+    let wanted = format!("give a directory, such as {}, where", dir.path().join("out/x").display());
+    assert!(refused.starts_with("path: x.csv is one file, which can") && refused.contains(&wanted), "{refused}");
+    one.start().unwrap();
+    let mut writer = one.writer(&rows(0..1).schema(), Subtask { index: 0, parallelism: 1 }, &[]).unwrap();
+    assert_eq!(writer.checkpoint().unwrap_err().to_string(), refused);
+    assert_eq!(one.resume(&[], &[]).unwrap_err().to_string(), refused);
+}
+
+#[test]
+fn a_sink_can_be_run_again() {
+    let (dir, out) = dir();
+    let sink = parquet(dir.path(), "overwrite: true");
+    for run in 1..4 {
+        commit(&sink, &prepare(&sink, &[rows(0..run), rows(0..run)]));
+        assert_eq!((names(&out).len(), count(dir.path())), (2, 2 * run as usize));
+    }
+    commit(&sink, &prepare(&sink, &[rows(0..0)]));
+    assert_eq!((names(&out).len(), count(dir.path())), (1, 0));
 }
 
 fn everything() -> RecordBatch {

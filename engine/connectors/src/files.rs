@@ -291,6 +291,31 @@ mod tests {
     }
 
     #[test]
+    fn an_object_is_read_from_a_position() {
+        let store = remote::testing::store(&[("x.csv", "0123456789")]);
+        let whole = remote::testing::without_ranges(&store);
+        for store in [&store, &whole] {
+            let object = |store| Object { store: Arc::clone(store), meta: remote::testing::meta(store, "x.csv") };
+            let file = fetched(object(store));
+            let read = |at: TextPosition| file.open_at(Some(&position::write(&at)));
+            let text = |byte: u64| {
+                let mut text = String::new();
+                let (mut content, at) = read(TextPosition { row: 1, byte, line: 2, file_bytes: 9 }).unwrap();
+                assert_eq!(at, TextPosition { row: 1, byte, line: 2, file_bytes: 10 });
+                content.read_to_string(&mut text).unwrap();
+                text
+            };
+            assert_eq!((text(0), text(4), text(10)), ("0123456789".into(), "456789".into(), String::new()));
+            for at in
+                [TextPosition { byte: 11, ..Default::default() }, TextPosition { file_bytes: 11, ..Default::default() }]
+            {
+                let error = read(at).err().unwrap().to_string();
+                assert!(error.starts_with("mem://x.csv has 10 bytes, and had at least 11 when the"), "{error}");
+            }
+        }
+    }
+
+    #[test]
     fn what_was_fetched_to_learn_the_columns_is_not_fetched_again() {
         let store = remote::testing::store(&[("x.csv", "content")]);
         let object = remote::list_store(&store, &"x.csv".into(), "x.csv").unwrap().remove(0);

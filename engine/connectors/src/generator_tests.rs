@@ -1,6 +1,6 @@
 use super::*;
 use crate::options::testing::build;
-use crate::rows::testing::read;
+use crate::rows::testing::{check_positions, read};
 use arrow::array::AsArray;
 use arrow::datatypes::{Float64Type, Int8Type, Int64Type, TimestampMillisecondType};
 use std::path::Path;
@@ -174,4 +174,42 @@ fn extremes_do_not_overflow() {
     let rows = read(&source(yaml).unwrap(), 33).unwrap().rows();
     assert_eq!(rows.num_rows(), 100);
     assert!(rows.column(4).as_primitive::<Int64Type>().values().iter().all(|value| *value == 7));
+}
+
+#[test]
+fn a_reader_goes_on_where_another_stopped() {
+    let yaml = "rows: 50\nsplits: 3\nfields:\n  a: {sequence: {start: 5, step: 3}}\n  b: {random: {type: utf8}}\n  c: {modulo: 7}\n  \
+                d: {choice: [x, z, null]}\n  e: {timestamp: {step: 1s}}\n  f: {random: {type: float32}}\n";
+    check_positions(&source(yaml).unwrap(), &[1, 4, 2]);
+    check_positions(&source("rows: 20\nrate: 100000\nfields: {i: {sequence: {}}}").unwrap(), &[3]);
+    check_positions(&source("rows: 0\nfields: {i: {sequence: {}}}").unwrap(), &[3]);
+}
+
+#[test]
+fn the_rate_is_that_of_now_and_makes_nothing_good() {
+    let mut pace = Pace { rate: 1000.0, start: None, from: 1_000_000 };
+    assert!(pace.due(1_000_000, 500).is_err());
+    pace.start = Some(Instant::now() - Duration::from_millis(100));
+    assert!(pace.due(1_000_000, 500).is_ok_and(|rows| (100..500).contains(&rows)));
+}
+
+#[test]
+fn a_position_of_another_generator_is_refused() {
+    let open = |yaml: &str, at: &str| {
+        let source = source(yaml).unwrap();
+        source.open(&source.splits().unwrap()[0], Some(&Position(at.into()))).err().map(|error| error.to_string())
+    };
+    let at = "{\"row\":10,\"splits\":1}";
+    assert_eq!(open("rows: 10\nfields: {i: {sequence: {}}}", at), None);
+    assert_eq!(open("fields: {i: {sequence: {}}}", at), None);
+    assert_eq!(
+        open("rows: 9\nfields: {i: {sequence: {}}}", at).unwrap(),
+        "generator, split 0 has 9 rows, and had at least 10 when the checkpoint was made (position {\"row\":10,\"splits\":1}): it was \
+         cut off or replaced. Give back what the source was, or start the job without the checkpoint"
+    );
+    assert_eq!(
+        open("splits: 2\nfields: {i: {sequence: {}}}", at).unwrap(),
+        "generator, split 0: splits is 2, and was 1 when the checkpoint was made, so that rows would be made twice or not at all: \
+         set splits: 1, or start the job without the checkpoint"
+    );
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::datum::notation;
 use crate::options::testing::build;
-use crate::rows::testing::{All, read};
+use crate::rows::testing::{All, check_positions, read};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Decimal128Type, Int64Type, TimestampMillisecondType, UInt64Type};
 use proptest::prelude::*;
@@ -242,6 +242,9 @@ fn a_line_without_end_is_an_error() {
     assert_eq!(error, "x.jsonl:1: a line of more than 16777216 bytes: is this JSON lines?");
 }
 
+const PIECES: [&str; 7] =
+    ["{\"a\": 1}\n", "{\"a\": 2}\r\n", "\n", "  \r\n", "{\"a\": \"x\"}\n", "[1]\n", "{\"a\": null, \"b\": [1, {}]}\n"];
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -261,6 +264,27 @@ proptest! {
             let number = rows.column(2).as_primitive::<arrow::datatypes::Float64Type>();
             prop_assert_eq!((!number.is_null(row)).then(|| number.value(row)), Some(*c).filter(|c| c.is_finite()));
         }
+    }
+
+    #[test]
+    fn a_reader_goes_on_where_another_stopped(
+        picked in proptest::collection::vec(0..PIECES.len() + 1, 0..40),
+        mark in any::<bool>(),
+        whole_line in any::<bool>(),
+        sizes in proptest::collection::vec(1usize..6, 1..5),
+    ) {
+        let mut content = if mark { "\u{feff}".to_owned() } else { String::new() };
+        for piece in picked {
+            match PIECES.get(piece) {
+                Some(piece) => content += piece,
+                // Longer than what is read at once.
+                None => content += &format!("{{\"a\": 3, \"z\": \"{}\"}}\n", "long".repeat(80_000)),
+            }
+        }
+        if !whole_line {
+            content.truncate(content.trim_end().len());
+        }
+        check_positions(&source(content.as_bytes(), "schema: {a: int64?}").unwrap(), &sizes);
     }
 
     #[test]

@@ -75,4 +75,6 @@ fn file_sink<F: Format + 'static>(
 }
 
 #[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
 mod round_trip_tests;

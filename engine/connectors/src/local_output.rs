@@ -142,13 +142,7 @@ impl Output for LocalOutput {
     /// A file that is under its final name already proves nothing: another job may have put it there.
     fn finish(&self, prepared: &str) -> Result<(), ConnectorError> {
         let (from, to, _) = self.paths(prepared)?;
-        std::fs::rename(&from, &to).map_err(|error| {
-            let gone = match error.kind() {
-                io::ErrorKind::NotFound => ": it is gone: did someone clear up in that directory? Run the job again",
-                _ => "",
-            };
-            ConnectorError::new(format!("cannot rename {} to {}{gone}", from.display(), to.display())).caused_by(error)
-        })
+        std::fs::rename(&from, &to).map_err(|error| cannot_rename(&from, &to, error))
     }
 
     /// Of what was prepared there is one name at a time.
@@ -163,10 +157,9 @@ impl Output for LocalOutput {
         match std::fs::rename(&from, &to) {
             Ok(()) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(_) => return self.finish(prepared),
+            Err(error) => return Err(cannot_rename(&from, &to, error)),
         }
-        let found = std::fs::metadata(&to).map(|found| found.len());
-        let what = match found {
+        let what = match std::fs::metadata(&to).map(|found| found.len()) {
             Ok(found) if found == bytes => return Ok(()),
             Ok(found) => format!("{} has {found} bytes, but {bytes} were written", to.display()),
             Err(_) => format!("{} is gone, and so is {}, the name that it had before", to.display(), from.display()),
@@ -221,6 +214,14 @@ pub(crate) fn split(path: PathBuf, extension: &str) -> (PathBuf, Option<String>)
         }
         _ => (path, None),
     }
+}
+
+fn cannot_rename(from: &Path, to: &Path, error: io::Error) -> ConnectorError {
+    let gone = match error.kind() {
+        io::ErrorKind::NotFound => ": it is gone: did someone clear up in that directory? Run the job again",
+        _ => "",
+    };
+    ConnectorError::new(format!("cannot rename {} to {}{gone}", from.display(), to.display())).caused_by(error)
 }
 
 /// Makes names that files were given stay through a crash.

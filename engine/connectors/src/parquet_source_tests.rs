@@ -2,7 +2,7 @@ use std::path::Path;
 
 use super::*;
 use crate::options::testing::build;
-use crate::rows::testing::{All, read};
+use crate::rows::testing::{All, check_positions, read};
 use arrow::array::{
     ArrayRef, AsArray, DictionaryArray, Int32Array, Int64Array, LargeStringArray, ListBuilder, StringArray,
     StringBuilder, StringViewArray, Time64NanosecondArray,
@@ -147,6 +147,68 @@ fn what_is_no_parquet_file_is_named() {
         assert_eq!(error.to_string(), expected);
         assert!(error.source().is_some());
     }
+}
+
+/// A file of `rows` rows in groups of `group`.
+fn write_groups(dir: &Path, name: &str, rows: i64, group: usize) {
+    let names: ArrayRef = Arc::new(StringArray::from_iter_values((0..rows).map(|i| format!("name {i}"))));
+    let mut lists = ListBuilder::new(StringBuilder::new());
+    (0..rows).for_each(|row| lists.append_value((0..row % 4).map(|item| Some(format!("{row}.{item}")))));
+    let columns: [(&str, ArrayRef); 3] = [("v", ints(0..rows)), ("n", names), ("l", Arc::new(lists.finish()))];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let properties = parquet::file::properties::WriterProperties::builder()
+        .set_max_row_group_row_count(Some(group))
+        .set_data_page_row_count_limit(7)
+        .set_write_batch_size(7)
+        .build();
+    let file = File::create(dir.join(name)).unwrap();
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+}
+
+#[test]
+fn a_reader_goes_on_where_another_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    write_groups(dir.path(), "groups.parquet", 100, 30);
+    let names = source(dir.path(), "path: groups.parquet").unwrap();
+    let chosen = source(dir.path(), "{path: groups.parquet, columns: [l, v]}").unwrap();
+    for sizes in [&[1][..], &[7, 30, 2], &[30], &[29, 1], &[100]] {
+        check_positions(&names, sizes);
+        check_positions(&chosen, sizes);
+    }
+    write_groups(dir.path(), "none.parquet", 0, 30);
+    check_positions(&source(dir.path(), "path: none.parquet").unwrap(), &[3]);
+}
+
+#[test]
+fn groups_of_rows_before_a_position_are_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    write_groups(dir.path(), "x.parquet", 100, 30);
+    let metadata =
+        ArrowReaderMetadata::load(&File::open(dir.path().join("x.parquet")).unwrap(), ArrowReaderOptions::new());
+    let metadata = metadata.unwrap();
+    for (row, groups, skipped) in [(0, 0..4, 0), (29, 0..4, 29), (30, 1..4, 0), (95, 3..4, 5), (100, 4..4, 0)] {
+        assert_eq!(groups_from(&metadata, row), (groups.collect(), skipped), "{row}");
+    }
+}
+
+#[test]
+fn a_file_with_fewer_rows_than_before_is_another_one() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "x.parquet", vec![("v", ints(0..10))]);
+    let source = source(dir.path(), "path: x.parquet").unwrap();
+    let split = &source.splits().unwrap()[0];
+    let mut reader = source.open(split, None).unwrap();
+    reader.next(3).unwrap();
+    let at = reader.position();
+    write(dir.path(), "x.parquet", vec![("v", ints(0..9))]);
+    let error = source.open(split, Some(&at)).err().unwrap().to_string();
+    assert_eq!(
+        error,
+        "x.parquet has 9 rows, and had at least 10 when the checkpoint was made (position {\"row\":3,\"rows\":10}): it was cut off \
+         or replaced. Give back what the source was, or start the job without the checkpoint"
+    );
 }
 
 /// A footer that is whole with pages that are not: the error comes while reading, never as a panic or a wrong number of rows.

@@ -488,6 +488,22 @@ pub(crate) mod testing {
         store
     }
 
+    /// The same objects, of which a part cannot be asked for.
+    pub(crate) fn without_ranges(store: &Store) -> Arc<Store> {
+        let Store { objects, root, .. } = store;
+        Arc::new(Store {
+            objects: Arc::clone(objects),
+            uploads: None,
+            root: root.clone(),
+            missing: None,
+            ranges: false,
+        })
+    }
+
+    pub(crate) fn meta(store: &Store, key: &str) -> ObjectMeta {
+        block_on(store.objects.head(&key.into())).unwrap().unwrap()
+    }
+
     /// The names of all objects, and what is in them.
     pub(crate) fn content(store: &Store) -> Vec<(String, Vec<u8>)> {
         let mut all = Vec::new();

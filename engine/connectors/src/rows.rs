@@ -136,7 +136,7 @@ pub(crate) fn raw_text(bytes: &[u8]) -> String {
 pub(crate) mod testing {
     //! Reading a whole source in tests.
     use arrow::array::RecordBatch;
-    use wasmill_runtime::connector::{ConnectorError, ReadOutcome, RejectedRow, Source};
+    use wasmill_runtime::connector::{ConnectorError, Position, ReadOutcome, RejectedRow, Source, SourceReader, Split};
 
     /// Everything that a source has, with the number of each batch's first row; fails the test when rows are lost.
     pub(crate) struct All {
@@ -182,5 +182,56 @@ pub(crate) mod testing {
             }
         }
         Ok(all)
+    }
+
+    /// A row with its number.
+    #[derive(Debug, PartialEq)]
+    enum One {
+        Good(u64, RecordBatch),
+        Rejected(RejectedRow),
+    }
+
+    /// What `next` gives; `None` at the end.
+    fn some(reader: &mut dyn SourceReader, rows_max: usize) -> Option<Vec<One>> {
+        loop {
+            match reader.next(rows_max).unwrap() {
+                ReadOutcome::Rows { rows, first_row } => {
+                    let one = |at: usize| One::Good(first_row + at as u64, rows.slice(at, 1));
+                    return Some((0..rows.num_rows()).map(one).collect());
+                }
+                ReadOutcome::Rejected(rows) => return Some(rows.into_iter().map(One::Rejected).collect()),
+                ReadOutcome::Pending(time) => std::thread::sleep(time),
+                ReadOutcome::End => return None,
+            }
+        }
+    }
+
+    fn rest(source: &dyn Source, split: &Split, from: Option<&Position>, rows_max: usize) -> Vec<One> {
+        let mut reader = source.open(split, from).unwrap();
+        std::iter::from_fn(|| some(reader.as_mut(), rows_max)).flatten().collect()
+    }
+
+    /// Reads with a new reader for each call of `next`, whose sizes come from `sizes` in turn: each begins at the position of the
+    /// one before it, from where the rest is read, too. Everything must be as one reader gives it. Floats must not be NaN.
+    pub(crate) fn check_positions(source: &dyn Source, sizes: &[usize]) {
+        for split in source.splits().unwrap() {
+            let whole = rest(source, &split, None, 1000);
+            let mut seen = Vec::new();
+            let mut reader = source.open(&split, None).unwrap();
+            for size in sizes.iter().cycle() {
+                let at = reader.position();
+                assert_eq!(rest(source, &split, Some(&at), 3), whole[seen.len()..], "{at:?}");
+                reader = source.open(&split, Some(&at)).unwrap();
+                assert_eq!(reader.position(), at);
+                let Some(more) = some(reader.as_mut(), *size) else { break };
+                seen.extend(more);
+            }
+            assert_eq!(seen, whole);
+            // The end is a position, too.
+            assert_eq!(rest(source, &split, Some(&reader.position()), 3), []);
+            if let Some(size) = split.size {
+                assert_eq!(reader.done(), size);
+            }
+        }
     }
 }
