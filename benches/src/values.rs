@@ -149,7 +149,7 @@ fn values() -> Result<RecordBatch, BenchError> {
     let context = ConnectorContext { base: Path::new(""), options: &mut options };
     let source = connectors().source("jsonl", context)?;
     let split = source.splits()?.remove(0);
-    match source.open(&split)?.next(BUNDLE)? {
+    match source.open(&split, None)?.next(BUNDLE)? {
         ReadOutcome::Rows { rows, .. } if rows.num_rows() == BUNDLE => Ok(rows),
         ReadOutcome::Rejected(rows) => {
             let problem = rows.into_iter().next().map_or_else(String::new, |row| row.message);

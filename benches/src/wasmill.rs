@@ -11,7 +11,7 @@ use wasmill_connectors::CollectSink;
 use wasmill_host::{Engine, EngineConfig};
 use wasmill_runtime::connector::{Committable, ConnectorError, Prepared, Sink, SinkWriter, Subtask, WriterState};
 use wasmill_runtime::graph::JobGraph;
-use wasmill_runtime::job::{self, RunOptions, SystemClock};
+use wasmill_runtime::job::{self, RunOptions};
 use wasmill_runtime::spec::{Endpoint, JobSpec, OperationSpec};
 use wasmill_runtime::udf_file::Environment;
 use wasmill_runtime::validate::validate;
@@ -89,7 +89,7 @@ pub(crate) fn into_sink(job: &mut JobSpec, sink: &Arc<dyn Sink>) {
 /// The job from start to end; `want` rows must have come to the sink.
 pub(crate) fn run(graph: &JobGraph, want: u64) -> Result<(), BenchError> {
     let log = |record: &job::LogRecord<'_>| eprintln!("{}: {}", record.udf, record.message);
-    let summary = job::start(graph, RunOptions { log: Arc::new(log), clock: Arc::new(SystemClock) })?.wait()?;
+    let summary = job::start(graph, RunOptions::new(Arc::new(log)))?.wait()?;
     let got = summary.metrics.node(SINK).map_or(0, |sink| sink.rows_in.get());
     if got == want { Ok(()) } else { Err(BenchError::Rows { got, want }) }
 }

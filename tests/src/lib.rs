@@ -10,7 +10,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use wasmill_host::{Engine, EngineConfig};
 use wasmill_runtime::connector::ConnectorRegistry;
 use wasmill_runtime::error::{JobError, Problem};
-use wasmill_runtime::job::{RunOptions, Summary, SystemClock, start};
+use wasmill_runtime::job::{RunOptions, Summary, start};
 use wasmill_runtime::spec::JobSpec;
 use wasmill_runtime::udf_file::Environment;
 use wasmill_runtime::validate::validate;
@@ -67,13 +67,10 @@ pub fn run_in(environment: &Environment, spec: &JobSpec) -> Result<Run, Vec<Prob
     let graph = validate(spec, environment, &connectors())?;
     let log: Arc<Mutex<Vec<Line>>> = Arc::default();
     let lines = Arc::clone(&log);
-    let options = RunOptions {
-        log: Arc::new(move |record| {
-            let line = (record.node.to_owned(), record.udf.to_owned(), record.message.to_owned());
-            lines.lock().expect("no test panics while it logs").push(line);
-        }),
-        clock: Arc::new(SystemClock),
-    };
+    let options = RunOptions::new(Arc::new(move |record| {
+        let line = (record.node.to_owned(), record.udf.to_owned(), record.message.to_owned());
+        lines.lock().expect("no test panics while it logs").push(line);
+    }));
     let outcome = start(&graph, options).and_then(|job| job.wait());
     let log = std::mem::take(&mut *log.lock().expect("no test panics while it logs"));
     Ok(Run { outcome, log })

@@ -102,6 +102,15 @@ pub(crate) struct JobArgs {
 pub(crate) struct RunArgs {
     #[command(flatten)]
     pub job: JobArgs,
+    /// Go on from the newest checkpoint in execution.checkpointing.dir; begin at the beginning if there is none
+    #[arg(long, conflicts_with = "from")]
+    pub resume: bool,
+    /// Go on from this checkpoint or savepoint: its directory or URL, or that of the checkpoints, of which the newest is taken
+    #[arg(long, value_name = "PLACE")]
+    pub from: Option<String>,
+    /// With --from or --resume: leave out state of nodes that the job does not have any more
+    #[arg(long)]
+    pub allow_non_restored: bool,
     /// Least severe log lines of UDFs to show
     #[arg(long, value_enum, default_value_t = Level::Info)]
     pub log_level: Level,

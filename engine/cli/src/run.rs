@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use wasmill_connectors::checkpoint_storage;
 use wasmill_host::{LogLevel, data_type};
+use wasmill_runtime::checkpoint::restore::Restored;
+use wasmill_runtime::checkpoint::storage::CheckpointStorage;
 use wasmill_runtime::error::JobError;
 use wasmill_runtime::graph::JobGraph;
-use wasmill_runtime::job::{self, LogRecord, RunOptions, StopHandle, Summary, SystemClock};
+use wasmill_runtime::job::{self, LogRecord, RunOptions, StopHandle, Summary};
 use wasmill_runtime::job_file;
 
 use crate::args::{JobArgs, Level, RunArgs};
@@ -40,6 +43,11 @@ pub(crate) fn check(args: &JobArgs) -> Result<(), Failure> {
     crate::print(&format!("{} is valid: job {}, {} nodes\n\n{table}", args.job.display(), graph.name(), rows.len()))
 }
 
+/// The folder of the job file, in which relative paths start.
+fn base_of(args: &JobArgs) -> PathBuf {
+    args.job.parent().filter(|base| !base.as_os_str().is_empty()).unwrap_or(Path::new(".")).into()
+}
+
 /// Reads and validates.
 fn graph(args: &JobArgs) -> Result<JobGraph, Failure> {
     let text = std::fs::read_to_string(&args.job).map_err(|error| match error.kind() {
@@ -47,7 +55,7 @@ fn graph(args: &JobArgs) -> Result<JobGraph, Failure> {
         std::io::ErrorKind::InvalidData => Failure::Usage(format!("{} is no text in UTF-8", args.job.display())),
         _ => Failure::file("read", &args.job)(error),
     })?;
-    let base: PathBuf = args.job.parent().filter(|base| !base.as_os_str().is_empty()).unwrap_or(Path::new(".")).into();
+    let base = base_of(args);
     let invalid = |problems| Failure::Invalid { file: args.job.clone(), problems };
     let (environment, connectors) = (environment::environment()?, environment::connectors());
     job_file::load(&text, &base, &args.set, &environment, &connectors).map_err(invalid)
@@ -55,8 +63,18 @@ fn graph(args: &JobArgs) -> Result<JobGraph, Failure> {
 
 pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let graph = graph(&args.job)?;
+    let (checkpoints, from) = places(args, &graph)?;
+    let goes_on = from.as_ref().map(|from| from.manifest.checkpoint);
     let progress = Arc::new(Progress::new(&graph, args.quiet));
-    let options = RunOptions { log: log(Arc::clone(&progress), args.log_level), clock: Arc::new(SystemClock) };
+    let options = RunOptions {
+        checkpoints,
+        from,
+        allow_non_restored: args.allow_non_restored,
+        ..RunOptions::new(log(Arc::clone(&progress), args.log_level))
+    };
+    if let Some(checkpoint) = goes_on.filter(|_| !args.quiet) {
+        progress.line(&format!("going on from checkpoint {checkpoint}"));
+    }
     let job = job::start(&graph, options).map_err(|error| Failure::Job(Box::new(error)))?;
     let interrupted = stop_on_signal(job.stop_handle(), Arc::clone(&progress))?;
     while !job.is_finished() {
@@ -72,7 +90,13 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
                 eprint!("{}", summary_text(&graph, &summary));
             }
             match interrupted && summary.stopped {
-                true => Err(Failure::Interrupted("stopped by a signal; what was read has been committed".into())),
+                true => Err(Failure::Interrupted(match summary.checkpoint {
+                    Some(checkpoint) => format!(
+                        "stopped by a signal; what was read has been committed, and the job can go on from checkpoint {checkpoint} \
+                         (--resume)"
+                    ),
+                    None => "stopped by a signal; what was read has been committed".into(),
+                })),
                 false => Ok(()),
             }
         }
@@ -81,6 +105,37 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
         }
         Err(error) => Err(Failure::Job(Box::new(error))),
     }
+}
+
+/// Where the job keeps checkpoints, and what it goes on from.
+type Places = (Option<Arc<dyn CheckpointStorage>>, Option<Restored>);
+
+fn places(args: &RunArgs, graph: &JobGraph) -> Result<Places, Failure> {
+    let open = |place: &str, base: &Path| {
+        checkpoint_storage(base, place)
+            .map_err(|error| Failure::because(format!("cannot use {place} for checkpoints"), error))
+    };
+    let config = &graph.config().checkpoint;
+    let base = base_of(&args.job);
+    let checkpoints = config.dir.as_deref().map(|dir| open(dir, &base)).transpose()?;
+    let from = match (&args.from, args.resume, &checkpoints) {
+        // As any path on a command line, relative to where the command is given.
+        (Some(place), ..) => {
+            let found = newest(place, &open(place, Path::new("."))?)?;
+            Some(found.ok_or_else(|| Failure::Usage(format!("there is no checkpoint and no savepoint in {place}")))?)
+        }
+        (None, true, Some(storage)) => newest(&storage.location(None), storage)?,
+        (None, true, None) => {
+            let message = "--resume: the job keeps no checkpoints: set execution.checkpointing.dir, or say where they are with --from";
+            return Err(Failure::Usage(message.into()));
+        }
+        (None, false, _) => None,
+    };
+    Ok((checkpoints, from))
+}
+
+fn newest(place: &str, storage: &Arc<dyn CheckpointStorage>) -> Result<Option<Restored>, Failure> {
+    Restored::newest(storage).map_err(|error| Failure::because(format!("cannot go on from {place}"), error))
 }
 
 /// The first signal stops the job, the second the program.

@@ -101,7 +101,9 @@ impl Output for LocalOutput {
             ConnectorError::new(format!("cannot make the directory {}", self.directory.display())).caused_by(error)
         })?;
         // Without locks no leftover can be told from a file of a run that lives.
-        let Some(marker) = writing_marker::mark(&self.directory, &self.run, scope.what, scope.clashes)? else { return Ok(()) };
+        let Some(marker) = writing_marker::mark(&self.directory, &self.run, scope.what, scope.clashes)? else {
+            return Ok(());
+        };
         *lock(&self.marker) = Some(marker);
         Ok(())
     }

@@ -213,7 +213,7 @@ fn read(store: &Arc<Store>, key: &Path) -> Result<Option<Vec<u8>>, StorageError>
     };
     let object = Object { store: Arc::clone(store), meta };
     let mut content = Vec::with_capacity(usize::try_from(object.meta.size).unwrap_or_default());
-    match object.stream().read_to_end(&mut content) {
+    match object.stream(0).read_to_end(&mut content) {
         Ok(_) => Ok(Some(content)),
         Err(error) => {
             let url = store.url(key);

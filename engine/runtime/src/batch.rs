@@ -8,6 +8,8 @@ use arrow::compute::{concat_batches, filter_record_batch, take};
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 
+use crate::checkpoint::snapshot::Barrier;
+
 /// Event time of a row that has none.
 pub const NO_TIME: i64 = i64::MIN;
 
@@ -45,6 +47,14 @@ impl Positions {
             Positions::None => None,
             Positions::From(start) => Some(start + index as u64),
             Positions::Each(all) => all.get(index).copied(),
+        }
+    }
+
+    /// One position a row; a range where they follow each other.
+    pub fn of(each: Vec<u64>) -> Positions {
+        match each.first() {
+            Some(first) if each.iter().zip(*first..).all(|(at, next)| *at == next) => Positions::From(*first),
+            _ => Positions::Each(each.into()),
         }
     }
 
@@ -236,10 +246,12 @@ fn gather<T: arrow::datatypes::ArrowNativeType>(
 
 /// What a channel carries. Watermarks and the end travel in band, so that they keep their place among the rows.
 #[derive(Debug, Clone)]
-pub enum StreamElement {
+pub(crate) enum StreamElement {
     Batch(Batch),
     /// No row with an event time at or before it is expected any more.
     Watermark(i64),
+    /// What was before it is part of a checkpoint, what follows is not.
+    Barrier(Barrier),
     /// Nothing follows on this channel.
     EndOfInput,
 }

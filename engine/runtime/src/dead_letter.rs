@@ -6,6 +6,11 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::json::{ArrayWriter, WriterBuilder, writer::JsonArray};
+use serde_json::{Value, json};
+
+use crate::checkpoint::snapshot::Barrier;
+use crate::connector::{Committable, Prepared, SinkWriter};
+use crate::error::JobError;
 
 /// One row that a UDF raised on, or that a source could not read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +64,51 @@ pub(crate) fn to_batch(job: &str, letters: &[DeadLetter]) -> Result<RecordBatch,
     ];
     RecordBatch::try_new(schema(), columns)
 }
+
+/// Letters that wait before they are written together.
+const BATCH_LETTERS_MAX: usize = 1000;
+
+/// Writes letters to the job's sink for them.
+pub(crate) struct LetterWriter {
+    job: String,
+    writer: Box<dyn SinkWriter>,
+    waiting: Vec<DeadLetter>,
+    /// What was prepared, and for which checkpoint.
+    prepared: Vec<(u64, Committable)>,
+}
+
+impl LetterWriter {
+    pub(crate) fn new(job: &str, writer: Box<dyn SinkWriter>) -> LetterWriter {
+        LetterWriter { job: job.to_owned(), writer, waiting: Vec::new(), prepared: Vec::new() }
+    }
+
+    pub(crate) fn push(&mut self, letter: DeadLetter) -> Result<(), JobError> {
+        self.waiting.push(letter);
+        if self.waiting.len() < BATCH_LETTERS_MAX { Ok(()) } else { self.flush() }
+    }
+
+    fn flush(&mut self) -> Result<(), JobError> {
+        let letters = std::mem::take(&mut self.waiting);
+        if letters.is_empty() {
+            return Ok(());
+        }
+        let rows = to_batch(&self.job, &letters);
+        let rows = rows.map_err(|error| JobError::Arrow { node: LETTERS.to_owned(), error })?;
+        self.writer.write(&rows).map_err(JobError::DeadLetters)
+    }
+
+    /// As that of a sink: see [`SinkOperator`](crate::operator::SinkOperator).
+    pub(crate) fn snapshot(&mut self, barrier: &Barrier) -> Result<(Value, Vec<Committable>), JobError> {
+        self.flush()?;
+        let Prepared { committables, state } = self.writer.checkpoint().map_err(JobError::DeadLetters)?;
+        self.prepared.retain(|(checkpoint, _)| *checkpoint > barrier.confirmed);
+        self.prepared.extend(committables.into_iter().map(|part| (barrier.checkpoint, part)));
+        Ok((json!({ "writer": state.0 }), self.prepared.iter().map(|(_, part)| part.clone()).collect()))
+    }
+}
+
+/// The name of the job's dead letters among its sinks.
+pub(crate) const LETTERS: &str = "dead-letters";
 
 /// A row as a JSON object, nulls included.
 pub(crate) fn record_of(rows: &RecordBatch, row: usize) -> Result<String, ArrowError> {

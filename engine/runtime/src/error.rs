@@ -6,6 +6,8 @@ use arrow::error::ArrowError;
 use wasmill_host::{Fault, HostError};
 
 use crate::call::CallError;
+use crate::checkpoint::SnapshotError;
+use crate::checkpoint::storage::StorageError;
 use crate::connector::ConnectorError;
 use crate::python_files::PythonFilesError;
 use crate::value::{Location, OptionError};
@@ -148,6 +150,18 @@ pub enum JobError {
     /// A defect of Wasmill, not of the job.
     #[error("node \"{node}\": the task panicked: {message}; please report this")]
     Panic { node: String, message: String },
+    /// More checkpoints failed, one after the other, than the job tolerates.
+    #[error(
+        "checkpoint {checkpoint} failed: {why} (execution.checkpointing.tolerable-failed-checkpoints: {tolerable})"
+    )]
+    Checkpoint { checkpoint: u64, why: String, tolerable: u64 },
+    /// The job cannot go on from where it was told to.
+    #[error("node \"{node}\": cannot go on from a checkpoint: {error}")]
+    Restore { node: String, error: SnapshotError },
+    #[error("cannot go on from a checkpoint: {0}")]
+    Unfit(SnapshotError),
+    #[error("checkpoints: {0}")]
+    Storage(#[from] StorageError),
     #[error("the job was stopped before its end; nothing was committed")]
     Stopped,
 }

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 
 use crate::batch::{Batch, StreamElement};
+use crate::checkpoint::snapshot::{Alignment, Barrier};
 use crate::error::JobError;
-use crate::graph::Exchange;
+use crate::graph::{Exchange, NodeId};
 use crate::key::{KeyEncoder, hash, key_group, subtask_of};
 
 /// Everything behind one subtask.
@@ -19,8 +20,52 @@ pub(crate) struct Edge {
     /// Of the node that sends, for messages.
     pub node: String,
     /// One for each subtask that this one can reach.
-    pub senders: Vec<Sender<StreamElement>>,
+    pub lanes: Vec<Lane>,
     pub partition: Partition,
+}
+
+/// The sending end of a channel.
+pub(crate) struct Lane {
+    elements: Sender<StreamElement>,
+    /// For barriers that do not wait behind elements.
+    urgent: Sender<Urgent>,
+    /// Elements so far.
+    sent: u64,
+}
+
+/// A barrier that has overtaken elements.
+#[derive(Debug, Clone)]
+pub(crate) struct Urgent {
+    pub barrier: Barrier,
+    /// So many elements of the channel are before it.
+    pub after: u64,
+}
+
+/// The receiving end of a channel.
+pub(crate) struct Inlet {
+    /// Node and subtask at the other end.
+    pub from: (NodeId, usize),
+    pub elements: Receiver<StreamElement>,
+    pub urgent: Receiver<Urgent>,
+}
+
+impl Lane {
+    /// Waits while the channel is full. One closes early only when its reader has failed or was stopped, and that has been told
+    /// elsewhere.
+    fn send(&mut self, element: StreamElement) -> Result<(), JobError> {
+        self.sent += 1;
+        self.elements.send(element).map_err(|_| JobError::Stopped)
+    }
+
+    fn overtake(&self, barrier: &Barrier) -> Result<(), JobError> {
+        let urgent = Urgent { barrier: barrier.clone(), after: self.sent };
+        self.urgent.send(urgent).map_err(|_| JobError::Stopped)
+    }
+
+    /// Elements that wait.
+    pub(crate) fn backlog(&self) -> usize {
+        self.elements.len()
+    }
 }
 
 pub(crate) enum Partition {
@@ -45,40 +90,42 @@ impl Output {
     }
 
     pub(crate) fn broadcast(&mut self, element: &StreamElement) -> Result<(), JobError> {
-        for edge in &self.edges {
-            for sender in &edge.senders {
-                send(sender, element.clone())?;
+        let mut lanes = self.edges.iter_mut().flat_map(|edge| &mut edge.lanes);
+        lanes.try_for_each(|lane| lane.send(element.clone()))
+    }
+
+    /// Before the elements that wait, if it is unaligned, else behind them.
+    pub(crate) fn barrier(&mut self, barrier: &Barrier) -> Result<(), JobError> {
+        match barrier.alignment {
+            Alignment::Unaligned => {
+                let mut lanes = self.edges.iter().flat_map(|edge| &edge.lanes);
+                lanes.try_for_each(|lane| lane.overtake(barrier))
             }
+            Alignment::Aligned | Alignment::Timeout(_) => self.broadcast(&StreamElement::Barrier(barrier.clone())),
         }
-        Ok(())
     }
 }
 
 impl Edge {
     fn batch(&mut self, batch: Batch) -> Result<(), JobError> {
         match &mut self.partition {
-            Partition::Forward => send(&self.senders[0], StreamElement::Batch(batch)),
+            Partition::Forward => self.lanes[0].send(StreamElement::Batch(batch)),
             Partition::Rebalance { next } => {
-                *next = (*next + 1) % self.senders.len();
-                send(&self.senders[*next], StreamElement::Batch(batch))
+                *next = (*next + 1) % self.lanes.len();
+                self.lanes[*next].send(StreamElement::Batch(batch))
             }
             Partition::Hash { encoder, max_parallelism } => {
-                let parts = split(&batch, encoder, self.senders.len(), *max_parallelism);
+                let parts = split(&batch, encoder, self.lanes.len(), *max_parallelism);
                 let parts = parts.map_err(|error| JobError::Arrow { node: self.node.clone(), error })?;
-                for (sender, part) in self.senders.iter().zip(parts) {
+                for (lane, part) in self.lanes.iter_mut().zip(parts) {
                     if let Some(part) = part {
-                        send(sender, StreamElement::Batch(part))?;
+                        lane.send(StreamElement::Batch(part))?;
                     }
                 }
                 Ok(())
             }
         }
     }
-}
-
-/// A channel closes early only when its reader has failed or was stopped, and that has been told elsewhere.
-fn send(sender: &Sender<StreamElement>, element: StreamElement) -> Result<(), JobError> {
-    sender.send(element).map_err(|_| JobError::Stopped)
 }
 
 /// The rows of each subtask, in their order.
@@ -104,21 +151,24 @@ fn split(
 
 /// What a connection between two tasks gave each side, by subtask.
 pub(crate) struct Wires {
-    pub senders: Vec<Vec<Sender<StreamElement>>>,
-    pub receivers: Vec<Vec<Receiver<StreamElement>>>,
+    pub lanes: Vec<Vec<Lane>>,
+    pub inlets: Vec<Vec<Inlet>>,
 }
 
-/// Channels from `from` subtasks to `to` subtasks.
-pub(crate) fn wires(exchange: &Exchange, from: usize, to: usize, elements_max: usize) -> Wires {
-    let mut wires = Wires { senders: vec![Vec::new(); from], receivers: vec![Vec::new(); to] };
+/// Channels from `from` subtasks of a node to `to` subtasks. Without a bound nobody waits: who runs the tasks sees to it.
+pub(crate) fn wires(exchange: &Exchange, node: NodeId, from: usize, to: usize, elements_max: Option<usize>) -> Wires {
+    let mut wires =
+        Wires { lanes: (0..from).map(|_| Vec::new()).collect(), inlets: (0..to).map(|_| Vec::new()).collect() };
     for sender in 0..from {
         for receiver in 0..to {
             if *exchange == Exchange::Forward && sender != receiver {
                 continue;
             }
-            let (tx, rx) = bounded(elements_max);
-            wires.senders[sender].push(tx);
-            wires.receivers[receiver].push(rx);
+            let (elements, incoming) = elements_max.map_or_else(unbounded, bounded);
+            // Barriers are few, and must not wait.
+            let (urgent, incoming_urgent) = unbounded();
+            wires.lanes[sender].push(Lane { elements, urgent, sent: 0 });
+            wires.inlets[receiver].push(Inlet { from: (node, sender), elements: incoming, urgent: incoming_urgent });
         }
     }
     wires

@@ -1,25 +1,26 @@
 //! Runs a [`JobGraph`]: tasks on threads, a commit when all have ended well.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::channel::{Sender, bounded, unbounded};
 use wasmill_host::LogLevel;
 
-use crate::batch::split_and_row;
-use crate::config::{Config, default_max_parallelism};
-use crate::connector::{Committable, Sink, SinkWriter, Subtask};
-use crate::dead_letter::{DeadLetter, to_batch};
+use crate::assembly::Assembly;
+use crate::checkpoint::coordinator::Coordinator;
+use crate::checkpoint::fit;
+use crate::checkpoint::keeper::Keeper;
+use crate::checkpoint::protocol::{Outcome, Plan, Policy, Refusal, Request};
+use crate::checkpoint::restore::Restored;
+use crate::checkpoint::snapshot::{Alignment, Stop};
+use crate::checkpoint::storage::{CheckpointStorage, Claim};
+use crate::config::Config;
 use crate::error::JobError;
-use crate::exchange::{Edge, Output, Wires, partition, wires};
-use crate::graph::{Exchange, JobGraph, NodeId, Operation};
+use crate::graph::JobGraph;
 use crate::metrics::JobMetrics;
-use crate::operator::{Chained, SinkOperator, build};
-use crate::source::{Numbered, Splits, WatermarkEmitter};
-use crate::task::{Head, Inputs, SourceHead, Task};
+use crate::supervisor::{Ended, Supervisor, Surroundings, Wish, end, spawn};
 
 /// The clock that UDFs, bundles and tasks go by.
 pub trait Clock: Send + Sync {
@@ -55,89 +56,27 @@ pub struct LogRecord<'a> {
     pub message: &'a str,
 }
 
-type Log = dyn Fn(&LogRecord<'_>) + Send + Sync;
+pub type Log = dyn Fn(&LogRecord<'_>) + Send + Sync;
 
 /// What a job needs from who runs it.
 pub struct RunOptions {
     /// Called from the tasks' threads.
     pub log: Arc<Log>,
     pub clock: Arc<dyn Clock>,
+    /// Where checkpoints go; without it the job takes none, whatever its configuration says.
+    pub checkpoints: Option<Arc<dyn CheckpointStorage>>,
+    /// What the job goes on from.
+    pub from: Option<Restored>,
+    /// State of nodes that the job does not have any more is left out, where it would else be refused.
+    pub allow_non_restored: bool,
 }
 
-/// Where a row came from, for a person.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct RowPlace<'a> {
-    pub source: &'a str,
-    pub split: &'a str,
-    pub row: u64,
-}
-
-impl std::fmt::Display for RowPlace<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}, split {}, row {}", self.source, self.split, self.row)
+impl RunOptions {
+    /// A job that begins at its beginning and takes no checkpoints.
+    pub fn new(log: Arc<Log>) -> RunOptions {
+        let clock = Arc::new(SystemClock);
+        RunOptions { log, clock, checkpoints: None, from: None, allow_non_restored: false }
     }
-}
-
-/// What all tasks of a job share.
-pub(crate) struct Shared {
-    pub job: String,
-    pub config: Config,
-    pub clock: Arc<dyn Clock>,
-    pub metrics: Arc<JobMetrics>,
-    log: Arc<Log>,
-    /// By split number: name of the source, id of the split.
-    splits: Vec<(String, String)>,
-    dead_letters: Mutex<Option<Sender<DeadLetter>>>,
-    prepared: Mutex<BTreeMap<String, Vec<Committable>>>,
-    stop: AtomicBool,
-}
-
-impl Shared {
-    pub(crate) fn log(&self, record: &LogRecord<'_>) {
-        (self.log)(record);
-    }
-
-    pub(crate) fn place_of(&self, position: u64) -> Option<RowPlace<'_>> {
-        let (split, row) = split_and_row(position);
-        let (source, split) = self.splits.get(usize::from(split))?;
-        Some(RowPlace { source, split, row })
-    }
-
-    /// Waits while the writer of dead letters is behind.
-    pub(crate) fn dead_letter(&self, letter: DeadLetter) -> Result<(), JobError> {
-        let sender = locked(&self.dead_letters).clone();
-        match sender {
-            // The writer has failed and says why when the job is joined.
-            Some(sender) => sender.send(letter).map_err(|_| JobError::Stopped),
-            None => Ok(()),
-        }
-    }
-
-    pub(crate) fn prepared(&self, node: &str, more: Vec<Committable>) {
-        locked(&self.prepared).entry(node.to_owned()).or_default().extend(more);
-    }
-
-    pub(crate) fn stopping(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
-    }
-
-    /// Sleeps, but not through a stop.
-    pub(crate) fn sleep(&self, time: Duration) {
-        const STEP: Duration = Duration::from_millis(20);
-        let until = Instant::now() + time;
-        while !self.stopping() {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            std::thread::sleep(left.min(STEP));
-        }
-    }
-}
-
-/// What is behind these locks is whole after a panic elsewhere: each critical section is one call.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How a job ended.
@@ -147,379 +86,247 @@ pub struct Summary {
     pub metrics: Arc<JobMetrics>,
     /// Stopped by [`RunningJob::stop`] before its sources ended.
     pub stopped: bool,
+    /// The checkpoint from which a stopped job can go on.
+    pub checkpoint: Option<u64>,
+    /// How often a part of it was started again after a failure.
+    pub restarts: u64,
     /// Where each sink's output lies: (node, place).
     pub outputs: Vec<(String, String)>,
 }
 
-/// The sink of the dead letters, and the thread that writes them.
-type Letters = (Arc<dyn Sink>, JoinHandle<Result<Vec<Committable>, JobError>>);
-
 /// A job whose tasks are running.
 pub struct RunningJob {
-    shared: Arc<Shared>,
-    tasks: Vec<(String, JoinHandle<Result<(), JobError>>)>,
-    letters: Option<Letters>,
-    sinks: Vec<(String, Arc<dyn Sink>)>,
-    /// Do all sources end by themselves?
-    bounded: bool,
+    metrics: Arc<JobMetrics>,
+    handle: StopHandle,
+    supervisor: JoinHandle<Ended>,
     started: Instant,
+    /// No other job keeps its checkpoints in the same place meanwhile.
+    _claim: Option<Box<dyn Claim>>,
 }
 
-/// Stops a job from elsewhere: a signal handler, a watchdog.
+/// Stops a job from elsewhere, and asks it for checkpoints: a signal handler, a watchdog, a server.
 #[derive(Clone)]
-pub struct StopHandle(Arc<Shared>);
+pub struct StopHandle {
+    wishes: Sender<Wish>,
+    stop: Arc<AtomicBool>,
+    stopped: Arc<AtomicBool>,
+    numbers: Arc<AtomicU64>,
+    checkpoints: bool,
+    /// Do all sources end by themselves?
+    bounded: bool,
+}
+
+/// Why a running job did not do what it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    #[error("the job takes no checkpoints: give it execution.checkpointing.dir")]
+    NoCheckpoints,
+    #[error("the job does not run just now: it is starting again after a failure, or coming to its end")]
+    NotRunning,
+    #[error("{0}")]
+    Failed(String),
+}
 
 impl StopHandle {
     /// See [`RunningJob::stop`].
     pub fn stop(&self) {
-        self.0.stop.store(true, Ordering::Relaxed);
+        self.stopped.store(true, Ordering::Relaxed);
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let request = match (self.checkpoints, self.bounded) {
+            (true, _) => Request::Stop { request: number, stop: Stop::Suspend, savepoint: false },
+            (false, true) => Request::Cancel(number),
+            (false, false) => {
+                self.stop.store(true, Ordering::Relaxed);
+                return;
+            }
+        };
+        let (answer, _nobody_waits) = bounded(1);
+        // An error: the job has ended already.
+        let _ended = self.wishes.send(Wish::Request(request, None, answer));
+    }
+
+    /// A checkpoint now; its number.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub fn checkpoint(&self) -> Result<u64, RequestError> {
+        self.ask(Request::Checkpoint, None)
+    }
+
+    /// A savepoint into `to`; its number.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub fn savepoint(&self, to: Arc<dyn CheckpointStorage>) -> Result<u64, RequestError> {
+        self.ask(Request::Savepoint, Some(to))
+    }
+
+    /// Ends the job with a last savepoint in `to`, or else a last checkpoint, which is committed; its number. With `drain` event
+    /// time goes to its end before, so that all windows fire: for a job that is not to go on.
+    ///
+    /// # Errors
+    /// [`RequestError`]; the job goes on then.
+    pub fn stop_with(&self, drain: bool, to: Option<Arc<dyn CheckpointStorage>>) -> Result<u64, RequestError> {
+        let stop = if drain { Stop::Drain } else { Stop::Suspend };
+        let savepoint = to.is_some();
+        let stopped = self.ask(|request| Request::Stop { request, stop, savepoint }, to);
+        self.stopped.fetch_or(stopped.is_ok(), Ordering::Relaxed);
+        stopped
+    }
+
+    /// Ends the job at once; what is not committed never will be, but by going on from its last checkpoint.
+    ///
+    /// # Errors
+    /// [`RequestError::NotRunning`] where it has ended already.
+    pub fn cancel(&self) -> Result<(), RequestError> {
+        self.ask(Request::Cancel, None).map(drop)
+    }
+
+    fn ask(
+        &self,
+        request: impl FnOnce(u64) -> Request,
+        to: Option<Arc<dyn CheckpointStorage>>,
+    ) -> Result<u64, RequestError> {
+        let (sender, answer) = bounded(1);
+        let request = request(self.numbers.fetch_add(1, Ordering::Relaxed));
+        let asked = self.wishes.send(Wish::Request(request, to, sender));
+        let answer = asked.ok().and_then(|()| answer.recv().ok()).unwrap_or(Err(Refusal::NotRunning));
+        answer.map_err(|refusal| match refusal {
+            Refusal::NoCheckpoints => RequestError::NoCheckpoints,
+            Refusal::NotRunning => RequestError::NotRunning,
+            Refusal::Failed(why) => RequestError::Failed(why),
+        })
     }
 }
 
 /// Opens sinks and UDFs and starts every task.
+///
+/// # Errors
+/// What is wrong before any task runs; what goes wrong in a task is told by [`RunningJob::wait`].
 pub fn start(graph: &JobGraph, options: RunOptions) -> Result<RunningJob, JobError> {
     let started = Instant::now();
-    let sinks: Vec<(String, Arc<dyn Sink>)> = graph
-        .nodes
-        .iter()
-        .filter_map(|node| match &node.operation {
-            Operation::Sink { sink } => Some((node.name.clone(), Arc::clone(sink))),
-            _ => None,
-        })
-        .collect();
-    for (node, sink) in &sinks {
-        sink.start().map_err(|error| JobError::Connector { node: node.clone(), error })?;
+    let RunOptions { log, clock, checkpoints, from, allow_non_restored } = options;
+    let claim = checkpoints.as_ref().map(|storage| storage.claim()).transpose()?;
+    if let Some(storage) = &checkpoints {
+        fit::place(graph, storage, from.as_ref())?;
     }
-    if let Some(sink) = &graph.dead_letters {
-        sink.start().map_err(JobError::DeadLetters)?;
+    if let Some(from) = &from {
+        fit::job(graph, from, allow_non_restored)?;
     }
-    let mut assigned = assign_splits(graph)?;
+    let assembly = Arc::new(Assembly::new(graph, from.as_ref())?);
     let metrics = Arc::new(JobMetrics::new(graph.nodes.iter().map(|node| node.name.clone())));
-    metrics.progress.total.set(assigned.size);
-    let (letter_sender, letter_receiver) = bounded(1024);
-    let shared = Arc::new(Shared {
-        job: graph.name.clone(),
-        config: graph.config.clone(),
-        clock: options.clock,
-        metrics,
-        log: options.log,
-        splits: std::mem::take(&mut assigned.names),
-        dead_letters: Mutex::new(graph.dead_letters.is_some().then_some(letter_sender)),
-        prepared: Mutex::default(),
-        stop: AtomicBool::new(false),
-    });
-    let mut job = RunningJob {
-        shared: Arc::clone(&shared),
-        tasks: Vec::new(),
-        letters: None,
-        sinks,
-        bounded: assigned.bounded,
-        started,
+    metrics.progress.total.set(assembly.size);
+    let (events, incoming) = unbounded();
+    let (wishes, wished) = unbounded();
+    let stop = Arc::new(AtomicBool::new(false));
+    let handle = StopHandle {
+        wishes,
+        stop: Arc::clone(&stop),
+        stopped: Arc::default(),
+        numbers: Arc::new(AtomicU64::new(1)),
+        checkpoints: checkpoints.is_some(),
+        bounded: assembly.bounded,
     };
-    if let Some(sink) = &graph.dead_letters {
-        let writer = Arc::clone(sink);
-        let name = graph.name.clone();
-        let thread = spawn("dead-letters", move || write_letters(writer.as_ref(), &name, &letter_receiver))?;
-        job.letters = Some((Arc::clone(sink), thread));
-    }
-    match start_tasks(graph, &shared, assigned, &mut job) {
-        Ok(()) => Ok(job),
-        Err(error) => {
-            job.shared.stop.store(true, Ordering::Relaxed);
-            job.abandon();
-            Err(error)
-        }
-    }
-}
-
-/// Guests run on the task's own stack: wasmtime wants room for theirs and for the host's below it.
-const STACK_BYTES: usize = 8 << 20;
-
-fn spawn<T: Send + 'static>(name: &str, run: impl FnOnce() -> T + Send + 'static) -> Result<JoinHandle<T>, JobError> {
-    let thread = std::thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(run);
-    thread.map_err(|error| JobError::Thread { node: name.to_owned(), error })
-}
-
-struct Assigned {
-    /// By source node and subtask.
-    splits: BTreeMap<NodeId, Vec<Vec<Numbered>>>,
-    names: Vec<(String, String)>,
-    /// Sum of the sizes; 0 if one is unknown.
-    size: u64,
-    bounded: bool,
-}
-
-fn assign_splits(graph: &JobGraph) -> Result<Assigned, JobError> {
-    let mut assigned = Assigned { splits: BTreeMap::new(), names: Vec::new(), size: 0, bounded: true };
-    let mut sized = true;
-    for (id, node) in graph.nodes.iter().enumerate() {
-        let Operation::Source { source, .. } = &node.operation else { continue };
-        assigned.bounded &= source.bounded();
-        let splits = source.splits().map_err(|error| JobError::Connector { node: node.name.clone(), error })?;
-        let mut subtasks = vec![Vec::new(); node.parallelism];
-        for (index, split) in splits.into_iter().enumerate() {
-            sized &= split.size.is_some();
-            assigned.size += split.size.unwrap_or(0);
-            // More splits than numbers share numbers: only the text of a dead letter's position suffers.
-            let number = (assigned.names.len() % usize::from(u16::MAX)) as u16;
-            assigned.names.push((node.name.clone(), split.id.clone()));
-            subtasks[index % node.parallelism].push((number, split));
-        }
-        assigned.splits.insert(id, subtasks);
-    }
-    if !sized {
-        assigned.size = 0;
-    }
-    Ok(assigned)
-}
-
-/// Nodes that run in one task, first to last.
-fn chains(graph: &JobGraph) -> Vec<Vec<NodeId>> {
-    let mut readers = vec![0; graph.nodes.len()];
-    for node in &graph.nodes {
-        node.inputs.iter().for_each(|(input, _)| readers[*input] += 1);
-    }
-    let mut chains: Vec<Vec<NodeId>> = Vec::new();
-    let mut chain_of = vec![0; graph.nodes.len()];
-    for (id, node) in graph.nodes.iter().enumerate() {
-        match node.inputs.as_slice() {
-            [(input, Exchange::Forward)] if readers[*input] == 1 => {
-                chain_of[id] = chain_of[*input];
-                chains[chain_of[id]].push(id);
-            }
-            _ => {
-                chain_of[id] = chains.len();
-                chains.push(vec![id]);
-            }
-        }
-    }
-    chains
-}
-
-/// The channels of one chain, by subtask.
-struct Ports {
-    receivers: Vec<Vec<Receiver<crate::batch::StreamElement>>>,
-    outputs: Vec<Vec<Edge>>,
-}
-
-fn start_tasks(
-    graph: &JobGraph,
-    shared: &Arc<Shared>,
-    mut assigned: Assigned,
-    job: &mut RunningJob,
-) -> Result<(), JobError> {
-    let chains = chains(graph);
-    let mut ports = connect(graph, &chains)?;
-    for (chain, ports) in chains.iter().zip(&mut ports) {
-        let first = &graph.nodes[chain[0]];
-        let mut splits = assigned.splits.remove(&chain[0]).unwrap_or_default().into_iter();
-        for subtask in 0..first.parallelism {
-            let head = match &first.operation {
-                Operation::Source { source, watermark, on_error } => Head::Source(Box::new(SourceHead {
-                    node: first.name.clone(),
-                    splits: Splits::new(Arc::clone(source), *watermark, splits.next().unwrap_or_default()),
-                    watermarks: WatermarkEmitter::new(shared.config.watermark_interval, shared.clock.elapsed()),
-                    on_error: *on_error,
-                    metrics: Arc::clone(&shared.metrics.nodes[chain[0]].1),
-                })),
-                _ => Head::Channels(Inputs::new(std::mem::take(&mut ports.receivers[subtask]))),
-            };
-            let output = Output { edges: std::mem::take(&mut ports.outputs[subtask]) };
-            let (graph, shared, chain) = (graph.clone(), Arc::clone(shared), chain.clone());
-            let thread = spawn(&format!("{}/{subtask}", first.name), move || {
-                let mut unless_done = StopUnlessDone { shared: &Arc::clone(&shared), done: false };
-                let chain = operators(&graph, &chain, subtask, &shared)?;
-                Task { head, chain, output, shared }.run()?;
-                unless_done.done = true;
-                Ok(())
-            })?;
-            job.tasks.push((first.name.clone(), thread));
-        }
-    }
-    Ok(())
-}
-
-/// A task that fails or panics stops the sources, also of parts of the graph that it is not connected with.
-struct StopUnlessDone<'a> {
-    shared: &'a Shared,
-    done: bool,
-}
-
-impl Drop for StopUnlessDone<'_> {
-    fn drop(&mut self) {
-        if !self.done {
-            self.shared.stop.store(true, Ordering::Relaxed);
-        }
-    }
-}
-
-/// Channels between chains, as the exchanges of the graph say.
-fn connect(graph: &JobGraph, chains: &[Vec<NodeId>]) -> Result<Vec<Ports>, JobError> {
-    let empty = |chain: &Vec<NodeId>| {
-        let parallelism = graph.nodes[chain[0]].parallelism;
-        let edges = (0..parallelism).map(|_| Vec::new()).collect();
-        Ports { receivers: vec![Vec::new(); parallelism], outputs: edges }
+    let surroundings = Surroundings {
+        assembly: Arc::clone(&assembly),
+        clock: Arc::clone(&clock),
+        log,
+        metrics: Arc::clone(&metrics),
+        stop,
+        checkpoints: checkpoints.is_some(),
+        letters: Arc::new(Mutex::new(None)),
+        events,
     };
-    let mut ports: Vec<Ports> = chains.iter().map(empty).collect();
-    let ends_with = |id: NodeId| chains.iter().position(|chain| chain.last() == Some(&id));
-    for (to, chain) in chains.iter().enumerate() {
-        let node = &graph.nodes[chain[0]];
-        for (input, exchange) in &node.inputs {
-            let Some(from) = ends_with(*input) else { continue };
-            let sender = &graph.nodes[*input];
-            let Wires { senders, receivers } =
-                wires(exchange, sender.parallelism, node.parallelism, graph.config.exchange_elements_max);
-            for (port, more) in ports[to].receivers.iter_mut().zip(receivers) {
-                port.extend(more);
-            }
-            let max = graph.config.max_parallelism.unwrap_or_else(|| default_max_parallelism(node.parallelism));
-            for (subtask, (edges, senders)) in ports[from].outputs.iter_mut().zip(senders).enumerate() {
-                let partition = partition(exchange, &sender.schema, subtask, max)
-                    .map_err(|error| JobError::Arrow { node: node.name.clone(), error })?;
-                edges.push(Edge { node: sender.name.clone(), senders, partition });
-            }
+    let policy = checkpoints.is_some().then(|| policy(&graph.config));
+    let plan = Plan {
+        tasks: assembly.plans(),
+        regions: assembly.region_count(),
+        checkpoints: policy,
+        restart: graph.config.restart_strategy(),
+        from: from.as_ref().map(|from| from.manifest.checkpoint),
+    };
+    let keeper = Keeper::new(assembly, checkpoints, from.as_ref());
+    let finished = from.is_some_and(|from| from.manifest.finished);
+    let supervisor = match finished {
+        true => finish_again(keeper, &plan)?,
+        false => {
+            let coordinator = Coordinator::new(plan, clock.elapsed());
+            let supervisor = Supervisor::new(surroundings, coordinator, keeper, incoming, wished)?;
+            spawn("supervisor", move || supervisor.run())?
         }
-    }
-    Ok(ports)
+    };
+    Ok(RunningJob { metrics, handle, supervisor, started, _claim: claim })
 }
 
-/// The operators of one subtask of a chain. UDFs are instantiated here, on the thread that will call them.
-fn operators(
-    graph: &JobGraph,
-    chain: &[NodeId],
-    subtask: usize,
-    shared: &Arc<Shared>,
-) -> Result<Vec<Chained>, JobError> {
-    let mut operators = Vec::new();
-    for &id in chain {
-        let node = &graph.nodes[id];
-        let metrics = Arc::clone(&shared.metrics.nodes[id].1);
-        let input = node.inputs.first().map_or(&node.schema, |(input, _)| &graph.nodes[*input].schema);
-        let operator = match &node.operation {
-            Operation::Sink { sink } => {
-                let place = Subtask { index: subtask, parallelism: node.parallelism };
-                let writer = sink
-                    .writer(&node.schema, place, &[])
-                    .map_err(|error| JobError::Connector { node: node.name.clone(), error })?;
-                let shared = Arc::clone(shared);
-                let operator = SinkOperator { node: node.name.clone(), writer: Some(writer), shared };
-                Some(Box::new(operator) as Box<dyn crate::operator::Operator>)
-            }
-            _ => build(node, input, subtask, shared, &metrics)?,
-        };
-        operators.extend(operator.map(|operator| Chained { operator, metrics }));
-    }
-    Ok(operators)
+/// A job that had come to its end: all that may be missing is its last commit.
+fn finish_again(mut keeper: Keeper, plan: &Plan) -> Result<JoinHandle<Ended>, JobError> {
+    let (regions, from) = (plan.regions, plan.from);
+    spawn("supervisor", move || {
+        let committed = (0..regions).try_for_each(|region| keeper.ready(region, from));
+        let outcome = committed.and_then(|()| end(&keeper, Outcome::Finished)).unwrap_or_else(Outcome::Failed);
+        Ended { outcome, outputs: keeper.outputs(), restarts: 0 }
+    })
 }
 
-/// Letters are written in batches as they come; when the job has dropped its sender, the rest is prepared.
-fn write_letters(sink: &dyn Sink, job: &str, letters: &Receiver<DeadLetter>) -> Result<Vec<Committable>, JobError> {
-    const BATCH_LETTERS_MAX: usize = 1000;
-    let subtask = Subtask { index: 0, parallelism: 1 };
-    let mut writer: Box<dyn SinkWriter> =
-        sink.writer(&crate::dead_letter::schema(), subtask, &[]).map_err(JobError::DeadLetters)?;
-    while let Ok(first) = letters.recv() {
-        let mut batch = vec![first];
-        batch.extend(letters.try_iter().take(BATCH_LETTERS_MAX - 1));
-        let rows = to_batch(job, &batch).map_err(|error| JobError::Arrow { node: "dead-letters".to_owned(), error })?;
-        writer.write(&rows).map_err(JobError::DeadLetters)?;
+fn policy(config: &Config) -> Policy {
+    let checkpoint = &config.checkpoint;
+    let alignment = match (checkpoint.unaligned, checkpoint.aligned_timeout) {
+        (false, _) => Alignment::Aligned,
+        (true, Some(timeout)) if !timeout.is_zero() => {
+            Alignment::Timeout(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX))
+        }
+        (true, _) => Alignment::Unaligned,
+    };
+    Policy {
+        interval: checkpoint.interval,
+        min_pause: checkpoint.min_pause,
+        timeout: checkpoint.timeout,
+        tolerable_failures: checkpoint.tolerable_failures,
+        concurrent_max: checkpoint.concurrent_max,
+        retained: checkpoint.retained,
+        alignment,
     }
-    writer.prepare().map_err(JobError::DeadLetters)
 }
 
 impl RunningJob {
     pub fn metrics(&self) -> &Arc<JobMetrics> {
-        &self.shared.metrics
+        &self.metrics
     }
 
     pub fn stop_handle(&self) -> StopHandle {
-        StopHandle(Arc::clone(&self.shared))
+        self.handle.clone()
     }
 
-    /// Sources stop reading, rows on their way are finished. A job that could go on for ever commits them; one whose
-    /// sources are bounded commits nothing, since a part of its result would look like the whole.
+    /// Ends the job before its sources do. One that takes checkpoints takes a last one, commits, and can go on from there. Of the
+    /// others, one that could go on for ever commits the rows that are on their way; one whose sources are bounded commits
+    /// nothing, since a part of its result would look like the whole.
     pub fn stop(&self) {
-        self.stop_handle().stop();
+        self.handle.stop();
     }
 
     pub fn is_finished(&self) -> bool {
-        self.tasks.iter().all(|(_, task)| task.is_finished())
+        self.supervisor.is_finished()
     }
 
-    /// Waits for the end, then commits; after a failure, everything uncommitted is removed.
-    pub fn wait(mut self) -> Result<Summary, JobError> {
-        let mut outcome = self.join();
-        let stopped = self.shared.stopping();
-        if outcome.is_ok() && stopped && self.bounded {
-            outcome = Err(JobError::Stopped);
-        }
-        match outcome.and_then(|letters| self.commit(&letters)) {
-            Ok(()) => {}
-            Err(error) => {
-                self.abort();
-                return Err(error);
+    /// Waits for the end.
+    ///
+    /// # Errors
+    /// What ended the job, if it did not come to its end and was not stopped. What was not committed has been removed.
+    pub fn wait(self) -> Result<Summary, JobError> {
+        let ended = self.supervisor.join().map_err(|_| JobError::Panic {
+            node: "supervisor".to_owned(),
+            message: "see the standard error".to_owned(),
+        })?;
+        let (duration, metrics) = (self.started.elapsed(), self.metrics);
+        let stopped = self.handle.stopped.load(Ordering::Relaxed);
+        let Ended { outcome, outputs, restarts } = ended;
+        match outcome {
+            Outcome::Finished => Ok(Summary { duration, metrics, stopped, checkpoint: None, restarts, outputs }),
+            Outcome::Stopped { checkpoint } => {
+                Ok(Summary { duration, metrics, stopped: true, checkpoint, restarts, outputs })
             }
+            Outcome::Cancelled => Err(JobError::Stopped),
+            Outcome::Failed(error) => Err(error),
         }
-        let outputs = self.sinks.iter().map(|(node, sink)| (node.clone(), sink.location())).collect();
-        let (duration, metrics) = (self.started.elapsed(), Arc::clone(&self.shared.metrics));
-        Ok(Summary { duration, metrics, stopped, outputs })
     }
-
-    /// Waits for every task. The first error that is not just the echo of another's end is the job's.
-    fn join(&mut self) -> Result<Vec<Committable>, JobError> {
-        let mut failure: Option<JobError> = None;
-        let mut keep = |error: JobError| {
-            if matches!(failure, None | Some(JobError::Stopped)) {
-                failure = Some(error);
-            }
-        };
-        for (node, task) in self.tasks.drain(..) {
-            match task.join() {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => keep(error),
-                Err(panic) => keep(JobError::Panic { node, message: panic_message(panic.as_ref()) }),
-            }
-        }
-        *locked(&self.shared.dead_letters) = None;
-        let mut prepared = Vec::new();
-        if let Some((sink, thread)) = self.letters.take() {
-            match thread.join() {
-                Ok(Ok(letters)) => prepared = letters,
-                Ok(Err(error)) => keep(error),
-                Err(panic) => {
-                    keep(JobError::Panic { node: "dead-letters".into(), message: panic_message(panic.as_ref()) });
-                }
-            }
-            self.sinks.push(("dead-letters".to_owned(), sink));
-        }
-        failure.map_or(Ok(prepared), Err)
-    }
-
-    fn commit(&self, letters: &[Committable]) -> Result<(), JobError> {
-        let prepared = locked(&self.shared.prepared);
-        for (index, (node, sink)) in self.sinks.iter().enumerate() {
-            let own = if node == "dead-letters" { Some(letters) } else { prepared.get(node).map(Vec::as_slice) };
-            sink.commit(own.unwrap_or_default()).and_then(|()| sink.finish()).map_err(|error| {
-                let before = self.sinks[..index].iter().map(|(node, sink)| (node.clone(), sink.location())).collect();
-                JobError::Commit { node: node.clone(), error, before }
-            })?;
-        }
-        Ok(())
-    }
-
-    fn abort(&self) {
-        self.sinks.iter().for_each(|(_, sink)| sink.abort(&[]));
-    }
-
-    /// Ends what has started when the rest cannot start.
-    fn abandon(mut self) {
-        // Why it ends is already known; what the tasks say now is only its echo.
-        let _echo = self.join();
-        self.abort();
-    }
-}
-
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }

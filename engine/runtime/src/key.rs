@@ -171,9 +171,20 @@ impl KeyTable {
         KeyTable { slots: HashTable::new(), keys, hashes: Vec::new(), free: Vec::new() }
     }
 
-    #[cfg(test)]
-    fn len(&self) -> usize {
+    /// Live keys.
+    pub(crate) fn len(&self) -> usize {
         self.slots.len()
+    }
+
+    /// The slots of live keys, ascending.
+    pub(crate) fn live(&self) -> Vec<u32> {
+        let mut live = vec![true; self.capacity()];
+        self.free.iter().for_each(|slot| live[*slot as usize] = false);
+        (0..self.capacity() as u32).filter(|slot| live[*slot as usize]).collect()
+    }
+
+    pub(crate) fn find(&self, key: &[u8]) -> Option<u32> {
+        self.slots.find(hash(key), |slot| self.keys.is(*slot, key)).copied()
     }
 
     /// Slots ever given: the length that state columns need.

@@ -18,6 +18,7 @@ pub mod job_file;
 pub mod spec;
 pub mod value;
 
+mod assembly;
 mod bind;
 pub mod error;
 pub mod graph;
@@ -31,12 +32,15 @@ pub mod connector;
 pub mod dead_letter;
 mod exchange;
 mod fixed;
+mod inputs;
 pub mod job;
 pub mod key;
 pub mod metrics;
 mod operator;
+mod shared;
 mod source;
 mod state;
+mod supervisor;
 mod task;
 
 /// JSON Schema of job files, for editors.

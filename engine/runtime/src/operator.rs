@@ -13,11 +13,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::batch::{Batch, StreamElement};
+use crate::checkpoint::SnapshotError;
+use crate::checkpoint::restore::NodeState;
+use crate::checkpoint::snapshot::{Barrier, NodeSnapshot};
 use crate::error::JobError;
 use crate::exchange::Output;
-use crate::graph::{Node, Operation, Place};
-use crate::job::Shared;
+use crate::graph::{Node, NodeId, Operation, Place};
 use crate::metrics::NodeMetrics;
+use crate::shared::Shared;
 
 pub(crate) use bundled::Bundled;
 pub(crate) use sink::SinkOperator;
@@ -35,14 +38,20 @@ pub(crate) trait Operator: Send {
     /// When `flush` is due at the latest, by [`Clock::elapsed`](crate::job::Clock::elapsed), if rows are held back.
     fn flush_due(&self) -> Option<Duration>;
 
-    /// Everything has been processed and flushed: the last call.
-    fn finish(&mut self) -> Result<(), JobError> {
+    /// What is to be known of it to go on later. What was held back has been flushed, or is part of it.
+    fn snapshot(&mut self, _: &Barrier) -> Result<NodeSnapshot, JobError> {
+        Ok(NodeSnapshot::default())
+    }
+
+    /// Goes on from a snapshot: called once, before the first row.
+    fn restore(&mut self, _: &NodeState<'_>) -> Result<(), SnapshotError> {
         Ok(())
     }
 }
 
 /// An operator and whose it is.
 pub(crate) struct Chained {
+    pub node: NodeId,
     pub operator: Box<dyn Operator>,
     pub metrics: Arc<NodeMetrics>,
 }

@@ -1,6 +1,6 @@
 //! Reads splits: rows with event times and positions, and the watermark that follows from them.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,9 +9,10 @@ use arrow::buffer::ScalarBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Date32Type, Int64Type, TimeUnit};
 use arrow::error::ArrowError;
+use serde::{Deserialize, Serialize};
 
 use crate::batch::{Batch, NO_TIME, Positions, WATERMARK_MIN, position};
-use crate::connector::{ConnectorError, ReadOutcome, RejectedRow, Source, SourceReader, Split};
+use crate::connector::{ConnectorError, Position, ReadOutcome, RejectedRow, Source, SourceReader, Split};
 use crate::graph::Watermark;
 
 /// Splits that one subtask reads at a time, a batch from each in turn.
@@ -24,6 +25,7 @@ pub(crate) type Numbered = (u16, Split);
 
 struct OpenSplit {
     number: u16,
+    id: String,
     reader: Box<dyn SourceReader>,
     /// Largest event time so far.
     time_max: i64,
@@ -34,11 +36,32 @@ struct OpenSplit {
 pub(crate) struct Splits {
     source: Arc<dyn Source>,
     watermark: Option<Watermark>,
-    waiting: VecDeque<Numbered>,
+    waiting: VecDeque<(Numbered, Option<SplitState>)>,
+    /// Read to their ends.
+    ended: Vec<String>,
     open: Vec<OpenSplit>,
     next: usize,
     /// The watermark of splits that have ended: what they said last.
     ended_time_max: i64,
+}
+
+/// How far the splits of one subtask had been read, as it stands in a checkpoint.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SplitsState {
+    /// Begun and not ended, in the order in which they are read in turn.
+    pub open: Vec<SplitState>,
+    pub ended: Vec<String>,
+    pub ended_time_max: i64,
+    /// Of `open`, whose turn it is.
+    pub next: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SplitState {
+    pub id: String,
+    pub position: Option<Position>,
+    /// Largest event time so far.
+    pub time_max: i64,
 }
 
 /// What a step gave.
@@ -63,7 +86,55 @@ pub(crate) enum ReadError {
 
 impl Splits {
     pub(crate) fn new(source: Arc<dyn Source>, watermark: Option<Watermark>, splits: Vec<Numbered>) -> Splits {
-        Splits { source, watermark, waiting: splits.into(), open: Vec::new(), next: 0, ended_time_max: NO_TIME }
+        let waiting = splits.into_iter().map(|split| (split, None)).collect();
+        let (open, ended) = (Vec::new(), Vec::new());
+        Splits { source, watermark, waiting, ended, open, next: 0, ended_time_max: NO_TIME }
+    }
+
+    /// Goes on where the subtasks of a source were that told these states.
+    pub(crate) fn restore(&mut self, states: &[SplitsState]) {
+        let mut known: HashMap<&str, &SplitState> =
+            states.iter().flat_map(|state| &state.open).map(|split| (split.id.as_str(), split)).collect();
+        let ended: HashSet<&str> = states.iter().flat_map(|state| &state.ended).map(String::as_str).collect();
+        self.ended_time_max = states.iter().map(|state| state.ended_time_max).max().unwrap_or(NO_TIME);
+        let mut waiting = VecDeque::new();
+        for ((number, split), _) in self.waiting.drain(..) {
+            if ended.contains(split.id.as_str()) {
+                self.ended.push(split.id);
+            } else {
+                let state = known.remove(split.id.as_str()).cloned();
+                waiting.push_back(((number, split), state));
+            }
+        }
+        // Those that were open go on first, in their order: as many as were open then are open now.
+        let begun =
+            states.iter().flat_map(|state| &state.open).enumerate().map(|(place, split)| (split.id.as_str(), place));
+        let begun: HashMap<&str, usize> = begun.collect();
+        let place =
+            |split: &(Numbered, Option<SplitState>)| begun.get(split.0.1.id.as_str()).copied().unwrap_or(usize::MAX);
+        waiting.make_contiguous().sort_by_key(place);
+        self.waiting = waiting;
+        self.next = match states {
+            [one] => one.next,
+            _ => 0,
+        };
+    }
+
+    /// How far it has come.
+    pub(crate) fn state(&self) -> SplitsState {
+        let open = self.open.iter().map(|split| SplitState {
+            id: split.id.clone(),
+            position: Some(split.reader.position()),
+            time_max: split.time_max,
+        });
+        // What is not open yet, and was begun before.
+        let waiting = self.waiting.iter().filter_map(|(_, state)| state.clone());
+        SplitsState {
+            open: open.chain(waiting).collect(),
+            ended: self.ended.clone(),
+            ended_time_max: self.ended_time_max,
+            next: self.next,
+        }
     }
 
     /// Reads from the next split in turn; `done` is told how much more of the splits' sizes has been read.
@@ -103,6 +174,7 @@ impl Splits {
                 ReadOutcome::End => {
                     let ended = self.open.remove(self.next);
                     self.ended_time_max = self.ended_time_max.max(ended.time_max);
+                    self.ended.push(ended.id);
                 }
             }
         }
@@ -110,9 +182,11 @@ impl Splits {
 
     fn open_more(&mut self) -> Result<(), ConnectorError> {
         while self.open.len() < OPEN_SPLITS_MAX {
-            let Some((number, split)) = self.waiting.pop_front() else { return Ok(()) };
-            let reader = self.source.open(&split, None)?;
-            self.open.push(OpenSplit { number, reader, time_max: NO_TIME, done: 0 });
+            let Some(((number, split), state)) = self.waiting.pop_front() else { return Ok(()) };
+            let from = state.as_ref().and_then(|state| state.position.as_ref());
+            let reader = self.source.open(&split, from)?;
+            let time_max = state.map_or(NO_TIME, |state| state.time_max);
+            self.open.push(OpenSplit { number, id: split.id, reader, time_max, done: 0 });
         }
         Ok(())
     }

@@ -250,6 +250,11 @@ impl ByteState {
         self.values.get(slot as usize)?.as_deref()
     }
 
+    /// The values at `slots`, in that order; a null where there is none.
+    pub(crate) fn gather(&self, slots: &[u32]) -> ArrayRef {
+        Arc::new(BinaryArray::from_iter(slots.iter().map(|slot| self.get(*slot))))
+    }
+
     pub(crate) fn set(&mut self, slot: u32, value: Option<&[u8]>) {
         if self.values.len() <= slot as usize {
             self.values.resize(slot as usize + 1, None);

@@ -3,16 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Select, TryRecvError};
+use crossbeam::channel::{Receiver, Select};
+use serde_json::json;
 
-use crate::batch::{StreamElement, WATERMARK_MAX, WATERMARK_MIN, position};
+use crate::batch::{WATERMARK_MAX, position};
+use crate::checkpoint::snapshot::{Alignment, Barrier, NodeSnapshot, Stop, TaskSnapshot};
+use crate::config::BarrierBundle;
 use crate::connector::RejectedRow;
 use crate::dead_letter::DeadLetter;
 use crate::error::JobError;
 use crate::exchange::Output;
-use crate::job::Shared;
+use crate::graph::NodeId;
+use crate::inputs::Inputs;
 use crate::metrics::NodeMetrics;
 use crate::operator::{Chained, Emitter, flush_due};
+use crate::shared::{Shared, WAIT_STEP, locked};
 use crate::source::{ReadError, Splits, Step, WatermarkEmitter};
 use crate::spec::OnError;
 
@@ -22,6 +27,8 @@ pub(crate) struct Task {
     pub chain: Vec<Chained>,
     pub output: Output,
     pub shared: Arc<Shared>,
+    /// [`Barrier::confirmed`] of the last barrier.
+    pub confirmed: u64,
 }
 
 /// What elements enter the chain from.
@@ -31,7 +38,10 @@ pub(crate) enum Head {
 }
 
 pub(crate) struct SourceHead {
+    pub id: NodeId,
     pub node: String,
+    /// Barriers begin here.
+    pub control: Receiver<Barrier>,
     pub splits: Splits,
     pub watermarks: WatermarkEmitter,
     pub on_error: OnError,
@@ -39,31 +49,39 @@ pub(crate) struct SourceHead {
 }
 
 /// What a task does next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Turn {
     /// There may be more to do at once.
     Again,
     /// Nothing is there: ask again when an element has come in, a source at the latest after this time.
     Wait(Duration),
-    /// It has ended well.
-    Done,
+    /// It has ended well; its last words.
+    Done(TaskSnapshot),
 }
 
 impl Task {
     /// Runs until input ends, the job is stopped, or something fails.
-    pub(crate) fn run(mut self) -> Result<(), JobError> {
+    pub(crate) fn run(mut self) -> Result<TaskSnapshot, JobError> {
         loop {
             match self.turn()? {
                 Turn::Again => {}
                 Turn::Wait(time) => self.wait(time),
-                Turn::Done => return Ok(()),
+                Turn::Done(last_words) => return Ok(last_words),
             }
         }
     }
 
     /// Takes in one element at most, with all that follows from it. Blocks only while a channel that leads out is full.
-    fn turn(&mut self) -> Result<Turn, JobError> {
-        let mut chain = Chain { chain: &mut self.chain, output: &mut self.output, shared: &self.shared };
+    pub(crate) fn turn(&mut self) -> Result<Turn, JobError> {
+        if self.shared.cancelled() {
+            return Err(JobError::Stopped);
+        }
+        let mut chain = Chain {
+            chain: &mut self.chain,
+            output: &mut self.output,
+            shared: &self.shared,
+            confirmed: &mut self.confirmed,
+        };
         match &mut self.head {
             Head::Source(source) => source.turn(&mut chain),
             Head::Channels(inputs) => inputs.turn(&mut chain),
@@ -72,49 +90,93 @@ impl Task {
 
     fn wait(&self, time: Duration) {
         match &self.head {
-            Head::Source(_) => self.shared.sleep(time),
-            Head::Channels(inputs) => inputs.wait(),
+            Head::Source(source) => source.wait(time, &self.shared),
+            Head::Channels(inputs) => inputs.wait(time),
         }
+    }
+
+    /// The most elements that wait in a channel that leads out.
+    pub(crate) fn backlog(&self) -> usize {
+        let lanes = self.output.edges.iter().flat_map(|edge| &edge.lanes);
+        lanes.map(crate::exchange::Lane::backlog).max().unwrap_or(0)
     }
 }
 
-struct Chain<'a> {
-    chain: &'a mut [Chained],
+/// The operators of a task and what is behind them, while its head has a turn.
+pub(crate) struct Chain<'a> {
+    pub chain: &'a mut [Chained],
     output: &'a mut Output,
-    shared: &'a Shared,
+    pub shared: &'a Shared,
+    confirmed: &'a mut u64,
 }
 
 impl Chain<'_> {
-    fn emitter<'b>(&'b mut self, metrics: &'b NodeMetrics) -> Emitter<'b> {
+    pub(crate) fn emitter<'b>(&'b mut self, metrics: &'b NodeMetrics) -> Emitter<'b> {
         Emitter::new(self.chain, self.output, metrics)
     }
 
-    fn flush_if_due(&mut self, metrics: &NodeMetrics) -> Result<(), JobError> {
+    pub(crate) fn flush_if_due(&mut self, metrics: &NodeMetrics) -> Result<(), JobError> {
         match flush_due(self.chain) {
             Some(due) if due <= self.shared.clock.elapsed() => self.emitter(metrics).flush(),
             _ => Ok(()),
         }
     }
 
+    /// A barrier has come from all sides: what is before it has been taken in.
+    pub(crate) fn barrier(&mut self, barrier: &Barrier, metrics: &NodeMetrics) -> Result<TaskSnapshot, JobError> {
+        // Nothing follows a barrier that stops: what is held back has to be done some time.
+        let persist = self.shared.config.checkpoint_bundle == BarrierBundle::Persist && barrier.stop.is_none();
+        if !persist {
+            self.emitter(metrics).flush()?;
+        }
+        self.output.barrier(barrier)?;
+        self.snapshot(barrier)
+    }
+
+    fn snapshot(&mut self, barrier: &Barrier) -> Result<TaskSnapshot, JobError> {
+        *self.confirmed = barrier.confirmed;
+        let nodes = self.chain.iter_mut().map(|chained| {
+            let snapshot = chained.operator.snapshot(barrier)?;
+            Ok(NodeSnapshot { node: chained.node, ..snapshot })
+        });
+        let mut nodes = nodes.collect::<Result<Vec<_>, JobError>>()?;
+        // Those that all tasks share belong to none of them.
+        if let Some(letters) = self.shared.letters.as_ref().filter(|_| self.shared.checkpoints) {
+            let (own, prepared) = locked(letters).snapshot(barrier)?;
+            let node = self.shared.metrics.nodes.len();
+            nodes.push(NodeSnapshot { node, own, prepared, ..NodeSnapshot::default() });
+        }
+        Ok(TaskSnapshot { confirmed: barrier.confirmed, nodes, channels: Vec::new() })
+    }
+
     /// The end: what is held back goes out, then the last watermark if input really ended, then the end itself.
-    fn end(&mut self, metrics: &NodeMetrics, complete: bool) -> Result<(), JobError> {
+    pub(crate) fn end(&mut self, metrics: &NodeMetrics, complete: bool) -> Result<TaskSnapshot, JobError> {
         let mut out = self.emitter(metrics);
         out.flush()?;
         if complete {
             out.watermark(WATERMARK_MAX)?;
         }
-        for chained in self.chain.iter_mut() {
-            chained.operator.finish()?;
-        }
-        self.emitter(metrics).end()
+        out.end()?;
+        // All of it, since it may be asked for by savepoints too.
+        let barrier = Barrier {
+            checkpoint: u64::MAX,
+            confirmed: *self.confirmed,
+            full: true,
+            alignment: Alignment::Aligned,
+            stop: None,
+        };
+        self.snapshot(&barrier)
     }
 }
 
 impl SourceHead {
     fn turn(&mut self, chain: &mut Chain<'_>) -> Result<Turn, JobError> {
         let shared = chain.shared;
+        if let Ok(barrier) = self.control.try_recv() {
+            return self.barrier(&barrier, chain);
+        }
         if shared.stopping() {
-            return chain.end(&self.metrics, false).map(|()| Turn::Done);
+            return self.end(chain, false);
         }
         let progress = &shared.metrics.progress.done;
         let step = self.splits.step(shared.config.batch_rows_max, |more| progress.add(more));
@@ -130,13 +192,49 @@ impl SourceHead {
                 chain.emitter(&self.metrics).flush()?;
                 turn = Turn::Wait(time);
             }
-            Step::End => return chain.end(&self.metrics, true).map(|()| Turn::Done),
+            Step::End => return self.end(chain, true),
         }
         chain.flush_if_due(&self.metrics)?;
         if let Some(watermark) = self.watermarks.due(self.splits.watermark(), || shared.clock.elapsed()) {
             chain.emitter(&self.metrics).watermark(watermark)?;
         }
         Ok(turn)
+    }
+
+    fn barrier(&mut self, barrier: &Barrier, chain: &mut Chain<'_>) -> Result<Turn, JobError> {
+        if barrier.stop == Some(Stop::Drain) {
+            chain.emitter(&self.metrics).watermark(WATERMARK_MAX)?;
+        }
+        let mut snapshot = chain.barrier(barrier, &self.metrics)?;
+        snapshot.nodes.push(self.snapshot());
+        chain.shared.reports.acknowledge(barrier.checkpoint, snapshot);
+        match barrier.stop {
+            None => Ok(Turn::Again),
+            Some(_) => self.end(chain, false),
+        }
+    }
+
+    fn snapshot(&self) -> NodeSnapshot {
+        NodeSnapshot { node: self.id, own: json!(self.splits.state()), ..NodeSnapshot::default() }
+    }
+
+    fn end(&mut self, chain: &mut Chain<'_>, complete: bool) -> Result<Turn, JobError> {
+        let mut last_words = chain.end(&self.metrics, complete)?;
+        last_words.nodes.push(self.snapshot());
+        Ok(Turn::Done(last_words))
+    }
+
+    /// Until there may be something to read, a barrier has come, or the job is to end.
+    fn wait(&self, time: Duration, shared: &Shared) {
+        let until = shared.clock.elapsed() + time;
+        let mut select = Select::new();
+        select.recv(&self.control);
+        loop {
+            let left = until.saturating_sub(shared.clock.elapsed());
+            if left.is_zero() || shared.stopping() || select.ready_timeout(left.min(WAIT_STEP)).is_ok() {
+                return;
+            }
+        }
     }
 
     fn rejected(&self, shared: &Shared, split: u16, rows: &[RejectedRow]) -> Result<(), JobError> {
@@ -164,100 +262,5 @@ impl SourceHead {
             }
         }
         Ok(())
-    }
-}
-
-/// The channels that lead into a task, and the event time of each.
-pub(crate) struct Inputs {
-    receivers: Vec<Receiver<StreamElement>>,
-    watermarks: Vec<i64>,
-    /// Ended channels do not count any more.
-    ended: Vec<bool>,
-    /// The watermark that the chain has been told.
-    current: i64,
-    next: usize,
-    /// Of no node: what enters a chain from channels was put out by another task's.
-    entry: Arc<NodeMetrics>,
-}
-
-impl Inputs {
-    pub(crate) fn new(receivers: Vec<Receiver<StreamElement>>) -> Inputs {
-        let channels = receivers.len();
-        Inputs {
-            receivers,
-            watermarks: vec![WATERMARK_MIN; channels],
-            ended: vec![false; channels],
-            current: WATERMARK_MIN,
-            next: 0,
-            entry: Arc::default(),
-        }
-    }
-
-    fn turn(&mut self, chain: &mut Chain<'_>) -> Result<Turn, JobError> {
-        let entry = Arc::clone(&self.entry);
-        let Some((channel, element)) = self.ready()? else {
-            // Nothing waits: what is held back goes on now, not when more comes.
-            chain.emitter(&entry).flush()?;
-            return Ok(Turn::Wait(Duration::MAX));
-        };
-        match element {
-            StreamElement::Batch(batch) => {
-                chain.emitter(&entry).emit(batch)?;
-                chain.flush_if_due(&entry)?;
-            }
-            StreamElement::Watermark(watermark) => {
-                self.watermarks[channel] = self.watermarks[channel].max(watermark);
-                self.advance(chain, &entry)?;
-            }
-            StreamElement::EndOfInput => {
-                self.ended[channel] = true;
-                if self.ended.iter().all(|ended| *ended) {
-                    // WATERMARK_MAX has come before, if input came to its end.
-                    return chain.end(&entry, false).map(|()| Turn::Done);
-                }
-                self.advance(chain, &entry)?;
-            }
-        }
-        Ok(Turn::Again)
-    }
-
-    /// Event time is the least of the channels that can still bring rows.
-    fn advance(&mut self, chain: &mut Chain<'_>, entry: &NodeMetrics) -> Result<(), JobError> {
-        let open = self.watermarks.iter().zip(&self.ended).filter(|(_, ended)| !**ended);
-        let least = open.map(|(watermark, _)| *watermark).min();
-        match least {
-            Some(least) if least > self.current => {
-                self.current = least;
-                chain.emitter(entry).watermark(least)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// An element that waits in some channel, each channel in turn.
-    fn ready(&mut self) -> Result<Option<(usize, StreamElement)>, JobError> {
-        for _ in 0..self.receivers.len() {
-            let channel = self.next;
-            self.next = (self.next + 1) % self.receivers.len();
-            if self.ended[channel] {
-                continue;
-            }
-            match self.receivers[channel].try_recv() {
-                Ok(element) => return Ok(Some((channel, element))),
-                Err(TryRecvError::Empty) => {}
-                Err(TryRecvError::Disconnected) => return Err(JobError::Stopped),
-            }
-        }
-        Ok(None)
-    }
-
-    /// Until some channel has an element, or is closed: that of a task that failed closes before its end, and it says why.
-    fn wait(&self) {
-        let open = self.receivers.iter().zip(&self.ended).filter(|(_, ended)| !**ended);
-        let mut select = Select::new();
-        open.for_each(|(receiver, _)| {
-            select.recv(receiver);
-        });
-        select.ready();
     }
 }

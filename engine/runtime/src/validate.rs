@@ -9,6 +9,7 @@ use wasmill_host::Kind;
 use self::node::{NodeContext, declared_result};
 use crate::config::Config;
 use crate::connector::{ConnectorContext, ConnectorRegistry, Sink};
+use crate::dead_letter::LETTERS;
 use crate::error::{Problem, ProblemKind};
 use crate::graph::{BoundCall, ColumnPlace, Exchange, JobGraph, Node, NodeId, Operation, Udf};
 use crate::spec::{ConnectorSpec, Endpoint, JobSpec, NodeSpec, OnError, OperationSpec};
@@ -36,6 +37,7 @@ pub fn validate(
     validator.unread();
     let dead_letters = validator.dead_letters();
     validator.claims(dead_letters.as_ref());
+    validator.checkpoints(dead_letters.as_ref());
     let Validator { config, nodes, mut problems, .. } = validator;
     let valid = problems.is_empty();
     problems.retain(|problem| !matches!(problem.kind, ProblemKind::NotLoaded { .. }));
@@ -324,6 +326,25 @@ impl Validator<'_> {
         self.problems.extend(problems);
         if !self.spec.nodes.iter().any(|node| matches!(node.operation, OperationSpec::Source { .. })) {
             self.problem(Location::NONE, ProblemKind::Empty("source"));
+        }
+    }
+
+    /// With checkpoints, every sink must be able to take part in them.
+    fn checkpoints(&mut self, dead_letters: Option<&Arc<dyn Sink>>) {
+        if self.config.checkpoint.dir.is_none() {
+            return;
+        }
+        let nodes = self.nodes.iter().filter_map(|node| match &node.operation {
+            Operation::Sink { sink } => Some((node.name.as_str(), sink)),
+            _ => None,
+        });
+        let letters = dead_letters.map(|sink| (LETTERS, sink));
+        let refused =
+            nodes.chain(letters).filter_map(|(node, sink)| Some((node.to_owned(), sink.refuse_checkpoints()?)));
+        for (node, message) in refused.collect::<Vec<_>>() {
+            let at =
+                self.spec.nodes.iter().find(|spec| spec.name.text == node).map_or(Location::NONE, |spec| spec.name.at);
+            self.problem(at, ProblemKind::Node { node, message });
         }
     }
 

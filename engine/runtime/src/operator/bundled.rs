@@ -7,10 +7,15 @@ use std::time::Duration;
 use wasmill_host::Fault;
 
 use crate::batch::Batch;
+use crate::checkpoint::SnapshotError;
+use crate::checkpoint::restore::NodeState;
+use crate::checkpoint::snapshot::{Barrier, NodeSnapshot};
 use crate::error::JobError;
-use crate::job::{Clock, Shared};
+use crate::job::Clock;
+use crate::key::KeyEncoder;
 use crate::operator::isolate::{Isolate, Search};
 use crate::operator::{Emitter, Operator};
+use crate::shared::Shared;
 
 /// An operator that handles a bundle at a time: one guest call, whose effects are applied together. What is needed of rows is
 /// computed for a whole batch, however small the bundles are.
@@ -37,6 +42,15 @@ pub(crate) trait BundleOperator: Send {
 
     /// Event time has come to `watermark`; the bundle before is done.
     fn watermark(&mut self, watermark: i64, out: &mut Vec<Batch>) -> Result<(), JobError>;
+
+    /// As [`Operator::snapshot`].
+    fn snapshot(&mut self, barrier: &Barrier) -> Result<NodeSnapshot, JobError>;
+
+    /// As [`Operator::restore`].
+    fn restore(&mut self, state: &NodeState<'_>) -> Result<(), SnapshotError>;
+
+    /// By which rows that were in an open bundle find their subtask, if it has a key.
+    fn key(&self) -> Option<&KeyEncoder>;
 }
 
 /// Gathers rows into bundles for `T`, and what `T` puts out into batches worth passing on.
@@ -181,5 +195,18 @@ impl<T: BundleOperator> Operator for Bundled<T> {
 
     fn flush_due(&self) -> Option<Duration> {
         self.opened.map(|opened| opened + self.time_max)
+    }
+
+    fn snapshot(&mut self, barrier: &Barrier) -> Result<NodeSnapshot, JobError> {
+        let bundle = self.open.clone();
+        Ok(NodeSnapshot { bundle, ..self.operator.snapshot(barrier)? })
+    }
+
+    fn restore(&mut self, state: &NodeState<'_>) -> Result<(), SnapshotError> {
+        self.operator.restore(state)?;
+        self.open = state.bundle(self.operator.key())?;
+        self.open_rows = self.open.iter().map(Batch::num_rows).sum();
+        self.opened = (self.open_rows > 0).then(|| self.clock.elapsed());
+        Ok(())
     }
 }

@@ -4,18 +4,25 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array};
+use arrow::buffer::BooleanBuffer;
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use wasmill_host::{Access, Effects, Fault, Operation};
+use serde_json::json;
+use wasmill_host::{Access, Effects, Fault, Operation, StateDeclaration, data_type};
 
 use crate::batch::{Batch, columns_of, record_batch};
+use crate::checkpoint::SnapshotError;
+use crate::checkpoint::changes::Changes;
+use crate::checkpoint::keyed::{KeyBytes, KeyLayout, KeyedSnapshot, StateField};
+use crate::checkpoint::restore::{MyKeys, NodeState, grown};
+use crate::checkpoint::snapshot::{Barrier, NodeSnapshot};
 use crate::error::JobError;
 use crate::graph::BoundCall;
 use crate::key::{BundleKeys, EncodedKeys, KeyEncoder, KeyTable, hash};
 use crate::operator::bundled::BundleOperator;
 use crate::operator::pieces::{Pieces, Sources, Taken};
-use crate::operator::udf::{Context, KeyedInput, OperatorHost, UdfCaller};
+use crate::operator::udf::{CallerState, Context, KeyedInput, UdfCaller};
 use crate::state::StateColumn;
 
 /// A function that gives rows for rows, and the state of this task's keys if it has keys.
@@ -30,6 +37,11 @@ pub(crate) struct Keyed {
     columns: Vec<StateColumn>,
     /// Has it others, which it reaches by call?
     by_call: bool,
+    /// All of them, in the order of their declaration.
+    states: Vec<StateDeclaration>,
+    layout: KeyLayout,
+    /// `None`: nobody will ask.
+    changes: Option<Changes>,
     /// Does the function see keys? One without `key` does not, and has no state.
     keyed: bool,
     /// Are rows out those rows in for which the function gives true?
@@ -63,6 +75,9 @@ impl Keyed {
             encoder,
             columns: in_columns.map(|state| StateColumn::new(&state.data_type)).collect(),
             by_call: states.iter().any(|state| state.access == Access::Call),
+            states: states.clone(),
+            layout: KeyLayout::new(input, key, false),
+            changes: context.shared.checkpoints.then(Changes::new),
             keyed: !key.is_empty() || !states.is_empty(),
             filters,
             rows: Batch::empty(),
@@ -115,23 +130,103 @@ impl Keyed {
                 host.states[call.state as usize].set(slots[call.key as usize], call.value);
             }
         }
-        self.release_empty();
+        self.release_empty(true);
         Ok(())
     }
 
-    /// A key of the bundle without any value needs no slot.
-    fn release_empty(&mut self) {
+    /// A key of the bundle without any value needs no slot; the states of the others may have changed.
+    fn release_empty(&mut self, changed: bool) {
         if !self.keyed {
             return;
         }
-        for &slot in &self.bundle.slots {
-            let in_columns = self.columns.iter().any(|column| column.is_present(slot));
-            let is_called = |host: &OperatorHost| host.states.iter().any(|state| state.get(slot).is_some());
-            if in_columns || (self.by_call && is_called(self.udf.host_mut())) {
+        for index in 0..self.bundle.slots.len() {
+            let slot = self.bundle.slots[index];
+            if self.has_value(slot) {
+                self.changes.iter_mut().filter(|_| changed).for_each(|changes| changes.touch(&[slot]));
                 continue;
+            }
+            if let Some(changes) = &mut self.changes {
+                changes.gone(slot, self.table.key(slot));
             }
             self.table.release(slot);
         }
+    }
+
+    fn has_value(&self, slot: u32) -> bool {
+        let in_columns = self.columns.iter().any(|column| column.is_present(slot));
+        in_columns || (self.by_call && self.udf.host().states.iter().any(|state| state.get(slot).is_some()))
+    }
+
+    /// The values of `slots`, a column for each state.
+    fn gather(&self, slots: &[u32]) -> Result<Vec<(StateField, ArrayRef)>, ArrowError> {
+        let mut columns = self.columns.iter();
+        let each = self.states.iter().enumerate().map(|(index, state)| {
+            let encoded = state.access == Access::Call;
+            let values = match columns.next().filter(|_| !encoded) {
+                Some(column) => column.gather(slots)?,
+                None => self.udf.host().states[index].gather(slots),
+            };
+            Ok((StateField { name: state.name.clone(), data_type: state.data_type.clone(), encoded }, values))
+        });
+        each.collect()
+    }
+
+    fn keyed_snapshot(&mut self, barrier: &Barrier) -> Result<Option<KeyedSnapshot>, ArrowError> {
+        let Some(changes) = self.changes.as_mut().filter(|_| self.keyed) else { return Ok(None) };
+        let asked = changes.take(barrier, self.table.len());
+        let full = asked.slots.is_none();
+        let mut slots = asked.slots.unwrap_or_else(|| self.table.live());
+        slots.retain(|slot| self.has_value(*slot));
+        let mut keys = KeyBytes::default();
+        slots.iter().for_each(|slot| keys.push(self.table.key(*slot)));
+        asked.gone.iter().filter(|key| self.table.find(key).is_none()).for_each(|key| keys.push(key));
+        Ok(Some(KeyedSnapshot { full, layout: self.layout.clone(), keys, states: self.gather(&slots)? }))
+    }
+
+    /// Takes over the states of some keys; those without any are gone.
+    fn take_over(&mut self, mine: &MyKeys<'_>, state: &NodeState<'_>) -> Result<(), SnapshotError> {
+        let slots: Vec<u32> = mine.keys().map(|key| self.table.slot(key, hash(key))).collect();
+        let all = BooleanBuffer::new_set(slots.len());
+        self.columns.iter_mut().for_each(|column| column.grow(self.table.capacity()));
+        let mut columns = self.columns.iter_mut();
+        for (index, declared) in self.states.iter().enumerate() {
+            let encoded = declared.access == Access::Call;
+            let column = if encoded { None } else { columns.next() };
+            let Some((values, field)) = mine.values(&declared.name)? else { continue };
+            if field.encoded != encoded {
+                return Err(state.unfit(format!(
+                    "state \"{}\" is reached by {} now and was by {} in the checkpoint: keep its access, or leave it out \
+                     with --allow-non-restored",
+                    declared.name,
+                    if encoded { "call" } else { "column" },
+                    if encoded { "column" } else { "call" },
+                )));
+            }
+            match column {
+                Some(column) => {
+                    let values = grown(&values, &declared.data_type).ok_or_else(|| {
+                        let now = data_type::display(&declared.data_type, false).unwrap_or_default();
+                        let before = data_type::display(values.data_type(), false).unwrap_or_default();
+                        state.unfit(format!("state \"{}\" is {now}, and was {before} in the checkpoint", declared.name))
+                    })?;
+                    column.scatter(&slots, &values, &all)?;
+                }
+                None => {
+                    let values = values.as_binary::<i32>();
+                    let host = self.udf.host_mut();
+                    for (slot, value) in slots.iter().zip(values.iter()) {
+                        host.states[index].set(*slot, value);
+                    }
+                }
+            }
+        }
+        for &slot in &slots {
+            match self.has_value(slot) {
+                true => self.changes.iter_mut().for_each(|changes| changes.touch(&[slot])),
+                false => self.table.release(slot),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -201,7 +296,7 @@ impl BundleOperator for Keyed {
         let effects = match self.run(part.clone()) {
             Ok(effects) => effects,
             Err(error) => {
-                self.release_empty();
+                self.release_empty(false);
                 return Err(error);
             }
         };
@@ -233,5 +328,21 @@ impl BundleOperator for Keyed {
     fn watermark(&mut self, watermark: i64, _: &mut Vec<Batch>) -> Result<(), JobError> {
         self.udf.set_watermark(watermark);
         Ok(())
+    }
+
+    fn snapshot(&mut self, barrier: &Barrier) -> Result<NodeSnapshot, JobError> {
+        let keyed = self.keyed_snapshot(barrier);
+        let keyed = keyed.map_err(|error| JobError::Arrow { node: self.node.clone(), error })?;
+        Ok(NodeSnapshot { own: json!(self.udf.state()), keyed, ..NodeSnapshot::default() })
+    }
+
+    fn restore(&mut self, state: &NodeState<'_>) -> Result<(), SnapshotError> {
+        let own: Vec<CallerState> = state.own()?;
+        self.udf.restore(own.iter().copied());
+        state.keyed(|mine| self.take_over(mine, state))
+    }
+
+    fn key(&self) -> Option<&KeyEncoder> {
+        (!self.key_columns.is_empty()).then_some(&self.encoder)
     }
 }

@@ -8,14 +8,20 @@ use arrow::array::{ArrayRef, new_empty_array};
 use arrow::compute::filter;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
+use serde::Deserialize;
+use serde_json::json;
 use wasmill_host::{Effects, Fault, Operation, RowError};
 
 use crate::batch::{Batch, record_batch};
+use crate::checkpoint::SnapshotError;
+use crate::checkpoint::restore::NodeState;
+use crate::checkpoint::snapshot::{Barrier, NodeSnapshot};
 use crate::error::JobError;
 use crate::graph::{BoundCall, ColumnPlace};
+use crate::key::KeyEncoder;
 use crate::operator::bundled::BundleOperator;
 use crate::operator::pieces::{Pieces, kept, whole_column};
-use crate::operator::udf::{Context, KeyedInput, UdfCaller};
+use crate::operator::udf::{CallerState, Context, KeyedInput, UdfCaller};
 use crate::operator::{Emitter, Operator};
 
 /// `with`: adds or replaces columns.
@@ -176,6 +182,27 @@ impl BundleOperator for With {
     fn watermark(&mut self, watermark: i64, _: &mut Vec<Batch>) -> Result<(), JobError> {
         self.columns.iter_mut().for_each(|(_, udf)| udf.set_watermark(watermark));
         Ok(())
+    }
+
+    fn snapshot(&mut self, _: &Barrier) -> Result<NodeSnapshot, JobError> {
+        let calls: Vec<CallerState> = self.columns.iter().map(|(_, udf)| udf.state()).collect();
+        Ok(NodeSnapshot { own: json!({ "calls": calls }), ..NodeSnapshot::default() })
+    }
+
+    fn restore(&mut self, state: &NodeState<'_>) -> Result<(), SnapshotError> {
+        #[derive(Deserialize)]
+        struct Own {
+            calls: Vec<CallerState>,
+        }
+        let own: Vec<Own> = state.own()?;
+        for (index, (_, udf)) in self.columns.iter_mut().enumerate() {
+            udf.restore(own.iter().filter_map(|own| own.calls.get(index).copied()));
+        }
+        Ok(())
+    }
+
+    fn key(&self) -> Option<&KeyEncoder> {
+        None
     }
 }
 

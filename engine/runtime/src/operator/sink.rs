@@ -1,22 +1,27 @@
 //! The end of a chain that writes to a sink.
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::batch::Batch;
-use crate::connector::{ConnectorError, SinkWriter};
+use crate::checkpoint::snapshot::{Barrier, NodeSnapshot};
+use crate::connector::{Committable, ConnectorError, Prepared, SinkWriter};
 use crate::error::JobError;
-use crate::job::Shared;
 use crate::operator::{Emitter, Operator};
 
 pub(crate) struct SinkOperator {
-    pub node: String,
-    /// `None` once prepared.
-    pub writer: Option<Box<dyn SinkWriter>>,
-    pub shared: Arc<Shared>,
+    node: String,
+    writer: Box<dyn SinkWriter>,
+    /// What was prepared, and for which checkpoint.
+    prepared: Vec<(u64, Committable)>,
 }
 
 impl SinkOperator {
+    pub(crate) fn new(node: &str, writer: Box<dyn SinkWriter>) -> SinkOperator {
+        SinkOperator { node: node.to_owned(), writer, prepared: Vec::new() }
+    }
+
     fn failed(&self, error: ConnectorError) -> JobError {
         JobError::Connector { node: self.node.clone(), error }
     }
@@ -24,10 +29,7 @@ impl SinkOperator {
 
 impl Operator for SinkOperator {
     fn process(&mut self, batch: Batch, _: &mut Emitter<'_>) -> Result<(), JobError> {
-        match &mut self.writer {
-            Some(writer) => writer.write(batch.rows()).map_err(|error| self.failed(error)),
-            None => Err(self.failed(ConnectorError::new("rows came after the end of input"))),
-        }
+        self.writer.write(batch.rows()).map_err(|error| self.failed(error))
     }
 
     fn watermark(&mut self, _: i64, _: &mut Emitter<'_>) -> Result<(), JobError> {
@@ -35,21 +37,19 @@ impl Operator for SinkOperator {
     }
 
     fn flush(&mut self, _: &mut Emitter<'_>) -> Result<(), JobError> {
-        match &mut self.writer {
-            Some(writer) => writer.flush().map_err(|error| self.failed(error)),
-            None => Ok(()),
-        }
+        self.writer.flush().map_err(|error| self.failed(error))
     }
 
     fn flush_due(&self) -> Option<Duration> {
         None
     }
 
-    fn finish(&mut self) -> Result<(), JobError> {
-        if let Some(writer) = self.writer.take() {
-            let prepared = writer.prepare().map_err(|error| self.failed(error))?;
-            self.shared.prepared(&self.node, prepared);
-        }
-        Ok(())
+    /// Parts of checkpoints that are not confirmed are told again: what one that failed had of them, nobody has committed.
+    fn snapshot(&mut self, barrier: &Barrier) -> Result<NodeSnapshot, JobError> {
+        let Prepared { committables, state } = self.writer.checkpoint().map_err(|error| self.failed(error))?;
+        self.prepared.retain(|(checkpoint, _)| *checkpoint > barrier.confirmed);
+        self.prepared.extend(committables.into_iter().map(|part| (barrier.checkpoint, part)));
+        let prepared = self.prepared.iter().map(|(_, part)| part.clone()).collect();
+        Ok(NodeSnapshot { own: json!({ "writer": state.0 }), prepared, ..NodeSnapshot::default() })
     }
 }

@@ -7,15 +7,17 @@ use arrow::array::{ArrayRef, StructArray, UInt32Array};
 use arrow::compute::{CastOptions, cast_with_options, take};
 use arrow::datatypes::Fields;
 use arrow::error::ArrowError;
+use serde::{Deserialize, Serialize};
 use wasmill_host::{Bundle, Effects, Fault, FaultKind, LogLevel, Operation, RowError, UdfHost, UdfInstance};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::batch::Batch;
+use crate::batch::{Batch, WATERMARK_MIN};
 use crate::dead_letter::{DeadLetter, record_of};
 use crate::error::{JobError, RowFailure};
 use crate::graph::{BoundArgument, BoundCall, Place};
-use crate::job::{LogRecord, Shared};
+use crate::job::LogRecord;
 use crate::metrics::NodeMetrics;
+use crate::shared::Shared;
 use crate::spec::OnError;
 use crate::state::ByteState;
 
@@ -79,6 +81,14 @@ pub(crate) struct UdfCaller {
     skipped: u32,
 }
 
+/// A [`UdfCaller`] in a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct CallerState {
+    /// Calls so far: they decide the seed of the next.
+    pub bundles: u64,
+    pub watermark: i64,
+}
+
 /// So many rows that a subtask skips are told of, each by its error.
 const SKIPPED_TOLD_MAX: u32 = 3;
 
@@ -112,7 +122,7 @@ impl UdfCaller {
             metrics: Arc::clone(&context.metrics),
             seed: xxh3_64_with_seed(place.as_bytes(), context.shared.config.seed),
             bundles: 0,
-            watermark: crate::batch::WATERMARK_MIN,
+            watermark: WATERMARK_MIN,
             skipped: 0,
         })
     }
@@ -121,8 +131,23 @@ impl UdfCaller {
         &self.call
     }
 
+    pub(crate) fn host(&self) -> &OperatorHost {
+        self.instance.host()
+    }
+
     pub(crate) fn host_mut(&mut self) -> &mut OperatorHost {
         self.instance.host_mut()
+    }
+
+    /// What an operator says of this function in a checkpoint.
+    pub(crate) fn state(&self) -> CallerState {
+        CallerState { bundles: self.bundles, watermark: self.watermark }
+    }
+
+    /// Goes on after callers that said this; those of several subtasks agree on the earliest time.
+    pub(crate) fn restore(&mut self, states: impl Iterator<Item = CallerState> + Clone) {
+        self.bundles = states.clone().map(|state| state.bundles).max().unwrap_or(0);
+        self.watermark = states.map(|state| state.watermark).min().unwrap_or(WATERMARK_MIN);
     }
 
     pub(crate) fn set_watermark(&mut self, watermark: i64) {

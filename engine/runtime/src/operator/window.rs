@@ -8,12 +8,20 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, TimestampMillisecondArray, new_empty_array};
+use arrow::array::{Array, ArrayRef, BooleanArray, TimestampMillisecondArray, UInt32Array, new_empty_array};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::take;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use wasmill_host::{Fault, Operation, RowError};
+use serde_json::json;
+use wasmill_host::{Fault, Operation, RowError, data_type};
 
 use crate::batch::{Batch, NO_TIME, WATERMARK_MIN, columns_of, record_batch};
+use crate::checkpoint::SnapshotError;
+use crate::checkpoint::changes::Changes;
+use crate::checkpoint::keyed::{KeyBytes, KeyLayout, KeyedSnapshot, StateField};
+use crate::checkpoint::restore::{MyKeys, NodeState, grown};
+use crate::checkpoint::snapshot::{Barrier, NodeSnapshot};
 use crate::dead_letter::record_of;
 use crate::error::JobError;
 use crate::graph::{BoundCall, TumblingWindow};
@@ -23,7 +31,7 @@ use crate::operator::bundled::BundleOperator;
 use crate::operator::isolate::{Isolate, Search};
 use crate::operator::keyed::first_keys;
 use crate::operator::pieces::{kept, whole_column};
-use crate::operator::udf::{Context, KeyedInput, UdfCaller};
+use crate::operator::udf::{CallerState, Context, KeyedInput, UdfCaller};
 use crate::state::StateColumn;
 
 /// Kind of the row error of a row that belongs to no window.
@@ -51,6 +59,9 @@ pub(crate) struct Window {
     bundle: BundleKeys,
     search: Search,
     metrics: Arc<NodeMetrics>,
+    layout: KeyLayout,
+    /// `None`: nobody will ask.
+    changes: Option<Changes>,
 }
 
 impl Window {
@@ -84,6 +95,8 @@ impl Window {
             bundle: BundleKeys::default(),
             search: Search::default(),
             metrics: Arc::clone(&context.metrics),
+            layout: KeyLayout::new(input, key, true),
+            changes: context.shared.checkpoints.then(Changes::new),
         })
     }
 
@@ -168,6 +181,9 @@ impl Window {
                 (true, _) => {}
             }
         }
+        if let Some(changes) = &mut self.changes {
+            changes.touch(slots);
+        }
         self.udf.row_errors(&self.rows, part.start, &effects.errors)
     }
 
@@ -202,7 +218,60 @@ impl Window {
         for &(_, slot) in due {
             self.accumulators.clear(slot);
             self.table.release(slot);
+            // That it is gone need not be told: the watermark says so.
+            self.changes.iter_mut().for_each(|changes| changes.forget(slot));
         }
+    }
+
+    fn keyed_snapshot(&mut self, barrier: &Barrier) -> Result<Option<KeyedSnapshot>, ArrowError> {
+        let Some(changes) = &mut self.changes else { return Ok(None) };
+        let asked = changes.take(barrier, self.table.len());
+        let full = asked.slots.is_none();
+        // In the order in which results will come.
+        let mut slots = asked.slots.unwrap_or_else(|| self.open.values().flatten().copied().collect());
+        slots.retain(|slot| self.accumulators.is_present(*slot));
+        let mut keys = KeyBytes::default();
+        slots.iter().for_each(|slot| keys.push(self.table.key(*slot)));
+        let values = self.accumulators.gather(&slots)?;
+        let states = self.accumulator_field().map(|field| (field, values)).into_iter().collect();
+        Ok(Some(KeyedSnapshot { full, layout: self.layout.clone(), keys, states }))
+    }
+
+    fn accumulator_field(&self) -> Option<StateField> {
+        let state = self.udf.call().loaded.states.first()?;
+        Some(StateField { name: state.name.clone(), data_type: state.data_type.clone(), encoded: false })
+    }
+
+    /// Takes over accumulators of windows that have not fired by `watermark`.
+    fn take_over(&mut self, mine: &MyKeys<'_>, watermark: i64, state: &NodeState<'_>) -> Result<(), SnapshotError> {
+        let Some(field) = self.accumulator_field() else { return Ok(()) };
+        let Some((values, _)) = mine.values(&field.name)? else { return Ok(()) };
+        let values = grown(&values, &field.data_type).ok_or_else(|| {
+            let now = data_type::display(&field.data_type, false).unwrap_or_default();
+            let before = data_type::display(values.data_type(), false).unwrap_or_default();
+            state.unfit(format!("the accumulator is {now}, and was {before} in the checkpoint"))
+        })?;
+        let (mut slots, mut rows) = (Vec::new(), Vec::new());
+        for (row, key) in mine.keys().enumerate() {
+            let Some((_, start)) = key.split_last_chunk::<8>() else {
+                return Err(state.unfit("a key of the checkpoint belongs to no window".into()));
+            };
+            let start = i64::from_be_bytes(*start);
+            if start.saturating_add(self.window.size_ms - 1) <= watermark {
+                continue;
+            }
+            let slot = self.table.slot(key, hash(key));
+            self.accumulators.grow(self.table.capacity());
+            if !self.accumulators.is_present(slot) {
+                self.open.entry(start).or_default().push(slot);
+            }
+            slots.push(slot);
+            rows.push(row as u32);
+        }
+        let values = take(&values, &UInt32Array::from(rows), None)?;
+        self.accumulators.scatter(&slots, &values, &BooleanBuffer::new_set(slots.len()))?;
+        self.changes.iter_mut().for_each(|changes| changes.touch(&slots));
+        Ok(())
     }
 
     fn results(&mut self, due: &[(i64, u32)], out: &mut Vec<Batch>) -> Result<(), JobError> {
@@ -326,8 +395,26 @@ impl BundleOperator for Window {
     }
 
     fn watermark(&mut self, watermark: i64, out: &mut Vec<Batch>) -> Result<(), JobError> {
-        self.watermark = watermark;
-        self.udf.set_watermark(watermark);
+        // After a restore with another parallelism, sources may say again what this window knows already.
+        self.watermark = self.watermark.max(watermark);
+        self.udf.set_watermark(self.watermark);
         self.fire(out)
+    }
+
+    fn snapshot(&mut self, barrier: &Barrier) -> Result<NodeSnapshot, JobError> {
+        let keyed = self.keyed_snapshot(barrier).map_err(|error| self.arrow(error))?;
+        Ok(NodeSnapshot { own: json!(self.udf.state()), keyed, ..NodeSnapshot::default() })
+    }
+
+    fn restore(&mut self, state: &NodeState<'_>) -> Result<(), SnapshotError> {
+        let own: Vec<CallerState> = state.own()?;
+        self.udf.restore(own.iter().copied());
+        self.watermark = self.udf.state().watermark;
+        // Subtasks of a node have the same watermark at a barrier; if not, the later one had fired no more than it says.
+        state.keyed(|mine| self.take_over(mine, self.watermark, state))
+    }
+
+    fn key(&self) -> Option<&KeyEncoder> {
+        (!self.key.is_empty()).then_some(&self.encoder)
     }
 }

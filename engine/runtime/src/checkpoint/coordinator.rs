@@ -1,0 +1,677 @@
+//! Decides what happens to checkpoints and to regions that fail. It does nothing itself: it is told [events](Event), and says
+//! [what to do](Action), which the [supervisor](crate::supervisor) does, with threads and files, and the simulator with neither.
+//!
+//! A checkpoint is *pending* from its barrier until its manifest is written, then *complete*, and what sinks prepared for it may be
+//! committed. It is given up if it takes too long, if something of it cannot be written, or if a region fails. Nothing is lost by
+//! that: what it would have told, the next one tells ([`Barrier::confirmed`]).
+//!
+//! A region is what can fail by itself: nodes that rows connect. When a task fails, its region is cancelled, and when all tasks of
+//! it have ended it starts again from the newest complete checkpoint, after the wait that the restart strategy says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::SnapshotError;
+use super::protocol::{
+    Action, Event, Happening, Outcome, Plan, Policy, Record, Refusal, RegionId, Request, Target, TaskId, TaskRecord,
+};
+use super::restart::Restarts;
+use super::snapshot::{Alignment, Barrier, Stop, TaskSnapshot};
+use crate::connector::Committable;
+use crate::error::JobError;
+
+#[derive(Debug)]
+enum Region {
+    Running,
+    /// Its tasks are ending, because of an error or since it was asked for.
+    Cancelling,
+    Waiting {
+        until: Duration,
+    },
+    Ended,
+}
+
+#[derive(Debug)]
+struct Pending {
+    began: Duration,
+    target: Target,
+    request: Option<u64>,
+    stop: Option<Stop>,
+    confirmed: u64,
+    /// Tasks that have not handed over yet.
+    awaited: BTreeSet<TaskId>,
+    /// Parts on their way to the store.
+    writing: BTreeSet<TaskId>,
+    record: Record,
+    /// The manifest is being written.
+    completing: bool,
+    finished: bool,
+}
+
+/// The last words of a task that has ended.
+#[derive(Debug)]
+struct LastWords {
+    snapshot: Arc<TaskSnapshot>,
+    /// As it was written, and for which checkpoint.
+    record: Option<(u64, TaskRecord)>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Coordinator {
+    plan: Plan,
+    regions: Vec<(Region, u64)>,
+    ended: BTreeMap<TaskId, Option<LastWords>>,
+    pending: BTreeMap<u64, Pending>,
+    /// Complete, the newest last.
+    complete: BTreeMap<u64, Record>,
+    /// Complete and not committed.
+    uncommitted: BTreeSet<u64>,
+    /// The newest checkpoint to go on from.
+    latest: Option<u64>,
+    next: u64,
+    next_trigger: Option<Duration>,
+    last_done: Option<Duration>,
+    failures: u64,
+    restarts: Restarts,
+    ending: Option<Ending>,
+    /// Who asked for the end.
+    stop_request: Option<u64>,
+    /// Why the job is going down.
+    cause: Option<JobError>,
+    done: bool,
+}
+
+/// How the job is to end, where that has been decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// This checkpoint was its last.
+    Stopping(u64),
+    Cancelled,
+    Failed,
+    /// All tasks have ended: the last commit is under way.
+    Closing(u64),
+}
+
+impl Coordinator {
+    pub(crate) fn new(plan: Plan, now: Duration) -> Coordinator {
+        let interval = plan.checkpoints.as_ref().and_then(|policy| policy.interval);
+        Coordinator {
+            regions: (0..plan.regions).map(|_| (Region::Running, 0)).collect(),
+            ended: BTreeMap::new(),
+            pending: BTreeMap::new(),
+            complete: BTreeMap::new(),
+            uncommitted: BTreeSet::new(),
+            latest: plan.from,
+            next: plan.from.map_or(1, |from| from + 1),
+            next_trigger: interval.map(|interval| now + interval),
+            last_done: None,
+            failures: 0,
+            restarts: Restarts::new(plan.restart.clone()),
+            ending: None,
+            stop_request: None,
+            cause: None,
+            done: false,
+            plan,
+        }
+    }
+
+    /// The first things to do.
+    pub(crate) fn start(&mut self) -> Vec<Action> {
+        let from = self.latest;
+        (0..self.regions.len()).map(|region| Action::Start { region, attempt: 0, from }).collect()
+    }
+
+    pub(crate) fn restarts(&self) -> u64 {
+        self.restarts.count()
+    }
+
+    /// When [`Event::Tick`] is due at the latest.
+    pub(crate) fn wake_at(&self) -> Option<Duration> {
+        let mut times: Vec<Duration> = Vec::new();
+        for (region, _) in &self.regions {
+            if let Region::Waiting { until } = region {
+                times.push(*until);
+            }
+        }
+        if let Some(policy) = &self.plan.checkpoints {
+            times.extend(self.pending.values().map(|pending| pending.began + policy.timeout));
+            if self.can_trigger() {
+                times.extend(self.next_trigger.map(|at| at.max(self.pause_over(policy))));
+            }
+        }
+        times.into_iter().min()
+    }
+
+    fn pause_over(&self, policy: &Policy) -> Duration {
+        self.last_done.map_or(Duration::ZERO, |done| done + policy.min_pause)
+    }
+
+    pub(crate) fn handle(&mut self, event: Event, now: Duration) -> Vec<Action> {
+        let mut out = Vec::new();
+        if self.done {
+            return out;
+        }
+        match event {
+            Event::Tick => self.tick(now, &mut out),
+            Event::Acknowledged { task, attempt, checkpoint, snapshot } => {
+                if self.is_current(task, attempt) {
+                    self.acknowledged(task, checkpoint, snapshot, &mut out);
+                }
+            }
+            Event::Ended { task, attempt, outcome } => {
+                if self.is_current(task, attempt) {
+                    self.task_ended(task, outcome, now, &mut out);
+                }
+            }
+            Event::NotStarted { region, attempt, error } => {
+                if self.regions[region].1 == attempt {
+                    let tasks: Vec<TaskId> = self.tasks_of(region).collect();
+                    self.ended.extend(tasks.into_iter().map(|task| (task, None)));
+                    self.region_failed(region, error, &mut out);
+                    self.region_is_down(region, now, &mut out);
+                }
+            }
+            Event::Written { task, attempt, checkpoint, result } => {
+                if self.is_current(task, attempt) {
+                    self.written(task, checkpoint, result, now, &mut out);
+                }
+            }
+            Event::Completed { checkpoint, result } => self.completed(checkpoint, result, now, &mut out),
+            Event::Committed { checkpoint, result } => self.committed(checkpoint, result, now, &mut out),
+            Event::Requested(request) => self.requested(request, now, &mut out),
+        }
+        out
+    }
+
+    fn is_current(&self, task: TaskId, attempt: u64) -> bool {
+        self.regions[self.plan.tasks[task].region].1 == attempt
+    }
+
+    fn tick(&mut self, now: Duration, out: &mut Vec<Action>) {
+        for region in 0..self.regions.len() {
+            if let (Region::Waiting { until }, attempt) = &mut self.regions[region]
+                && *until <= now
+            {
+                *attempt += 1;
+                let attempt = *attempt;
+                self.regions[region].0 = Region::Running;
+                out.push(Action::Start { region, attempt, from: self.latest });
+            }
+        }
+        let Some(policy) = self.plan.checkpoints.clone() else { return };
+        let late: Vec<u64> = self
+            .pending
+            .iter()
+            .filter(|(_, pending)| pending.began + policy.timeout <= now)
+            .map(|(checkpoint, _)| *checkpoint)
+            .collect();
+        for checkpoint in late {
+            let awaited = self.pending[&checkpoint].awaited.len();
+            let why = format!(
+                "it took longer than {:?} (checkpoint.timeout); {awaited} tasks had not got to it",
+                policy.timeout
+            );
+            self.give_up(checkpoint, &why, true, now, out);
+        }
+        let due = self.next_trigger.is_some_and(|at| at <= now) && self.pause_over(&policy) <= now;
+        if due && self.can_trigger() {
+            self.next_trigger = policy.interval.map(|interval| now + interval);
+            self.trigger(Target::Checkpoints, None, None, now, out);
+        }
+    }
+
+    fn can_trigger(&self) -> bool {
+        let Some(policy) = &self.plan.checkpoints else { return false };
+        self.is_up() && self.pending.len() < policy.concurrent_max && self.ended.len() < self.plan.tasks.len()
+    }
+
+    /// Everything runs, or has ended well, and nothing is about to end.
+    fn is_up(&self) -> bool {
+        self.ending.is_none()
+            && self.regions.iter().all(|(region, _)| matches!(region, Region::Running | Region::Ended))
+    }
+
+    fn trigger(
+        &mut self,
+        target: Target,
+        request: Option<u64>,
+        stop: Option<Stop>,
+        now: Duration,
+        out: &mut Vec<Action>,
+    ) -> u64 {
+        let checkpoint = self.next;
+        self.next += 1;
+        let confirmed = self.complete.keys().next_back().copied().unwrap_or(0);
+        let all: BTreeSet<TaskId> = (0..self.plan.tasks.len()).collect();
+        let mut pending = Pending {
+            began: now,
+            target,
+            request,
+            stop,
+            confirmed,
+            awaited: all,
+            writing: BTreeSet::new(),
+            record: Record::new(),
+            completing: false,
+            finished: false,
+        };
+        let alignment = self.plan.checkpoints.as_ref().map_or(Alignment::Aligned, |policy| policy.alignment);
+        let full = target != Target::Checkpoints;
+        // As in Flink: a savepoint has no rows in flight, and behind a barrier that stops nothing is to be in flight.
+        let alignment = if full || stop.is_some() { Alignment::Aligned } else { alignment };
+        let barrier = Barrier { checkpoint, confirmed, full, alignment, stop };
+        for (task, plan) in self.plan.tasks.iter().enumerate() {
+            if plan.source && !self.ended.contains_key(&task) {
+                let attempt = self.regions[plan.region].1;
+                out.push(Action::Trigger { task, attempt, barrier: barrier.clone() });
+            }
+        }
+        for (&task, words) in &self.ended {
+            pending.awaited.remove(&task);
+            pending.take_last_words(task, self.regions[self.plan.tasks[task].region].1, checkpoint, words, out);
+        }
+        self.pending.insert(checkpoint, pending);
+        self.complete_if_whole(checkpoint, out);
+        checkpoint
+    }
+
+    fn acknowledged(&mut self, task: TaskId, checkpoint: u64, snapshot: TaskSnapshot, out: &mut Vec<Action>) {
+        // One that was given up: what it tells, the next one tells.
+        let Some(pending) = self.pending.get_mut(&checkpoint) else { return };
+        if pending.awaited.remove(&task) {
+            pending.writing.insert(task);
+            let attempt = self.regions[self.plan.tasks[task].region].1;
+            let target = pending.target;
+            out.push(Action::Write { task, attempt, checkpoint, target, snapshot: Arc::new(snapshot) });
+        }
+    }
+
+    fn task_ended(
+        &mut self,
+        task: TaskId,
+        outcome: Result<TaskSnapshot, JobError>,
+        now: Duration,
+        out: &mut Vec<Action>,
+    ) {
+        let region = self.plan.tasks[task].region;
+        match outcome {
+            Ok(snapshot) => {
+                let attempt = self.regions[region].1;
+                let words = LastWords { snapshot: Arc::new(snapshot), record: None };
+                for (&checkpoint, pending) in &mut self.pending {
+                    if pending.awaited.remove(&task) {
+                        pending.take_last_words(task, attempt, checkpoint, &Some(&words), out);
+                    }
+                }
+                self.ended.insert(task, Some(words));
+            }
+            Err(error) => {
+                self.ended.insert(task, None);
+                self.region_failed(region, error, out);
+            }
+        }
+        if self.tasks_of(region).all(|task| self.ended.contains_key(&task)) {
+            self.region_is_down(region, now, out);
+        }
+        let checkpoints: Vec<u64> = self.pending.keys().copied().collect();
+        checkpoints.into_iter().for_each(|checkpoint| self.complete_if_whole(checkpoint, out));
+    }
+
+    fn tasks_of(&self, region: RegionId) -> impl Iterator<Item = TaskId> + '_ {
+        let tasks = self.plan.tasks.iter().enumerate();
+        tasks.filter(move |(_, task)| task.region == region).map(|(task, _)| task)
+    }
+
+    /// The first error of a region cancels it; what its other tasks say then is only an echo.
+    fn region_failed(&mut self, region: RegionId, error: JobError, out: &mut Vec<Action>) {
+        let echo = matches!(error, JobError::Stopped);
+        if self.cause.is_none() || (matches!(self.cause, Some(JobError::Stopped)) && !echo) {
+            self.cause = Some(error);
+        }
+        let (state, attempt) = &mut self.regions[region];
+        if matches!(state, Region::Running) {
+            *state = Region::Cancelling;
+            out.push(Action::Cancel { region, attempt: *attempt });
+        }
+    }
+
+    /// The last task of a region has ended.
+    fn region_is_down(&mut self, region: RegionId, now: Duration, out: &mut Vec<Action>) {
+        match self.regions[region].0 {
+            Region::Running => self.regions[region].0 = Region::Ended,
+            Region::Cancelling => {
+                self.give_up_all("a part of the job failed", out);
+                let decided = matches!(self.ending, Some(Ending::Cancelled | Ending::Failed));
+                if !decided && let Some(cause) = self.cause.take() {
+                    self.restart_or_fail(vec![region], cause, now, out);
+                } else {
+                    self.regions[region].0 = Region::Ended;
+                }
+            }
+            Region::Waiting { .. } | Region::Ended => {}
+        }
+        self.end_if_over(now, out);
+    }
+
+    /// Regions of which no task runs go on after a wait, or else the job fails.
+    fn restart_or_fail(&mut self, regions: Vec<RegionId>, cause: JobError, now: Duration, out: &mut Vec<Action>) {
+        match self.restarts.failed(now) {
+            Some(wait) => {
+                self.ending = None;
+                for region in regions {
+                    let tasks: Vec<TaskId> = self.tasks_of(region).collect();
+                    tasks.iter().for_each(|task| drop(self.ended.remove(task)));
+                    self.regions[region].0 = Region::Waiting { until: now + wait };
+                }
+                out.push(Action::Tell(Happening::Failed { error: Arc::new(cause), wait, from: self.latest }));
+            }
+            None => {
+                self.ending = Some(Ending::Failed);
+                self.cause = Some(cause);
+                self.cancel_all(out);
+            }
+        }
+    }
+
+    fn cancel_all(&mut self, out: &mut Vec<Action>) {
+        for (region, (state, attempt)) in self.regions.iter_mut().enumerate() {
+            match state {
+                Region::Running => {
+                    *state = Region::Cancelling;
+                    out.push(Action::Cancel { region, attempt: *attempt });
+                }
+                Region::Waiting { .. } => *state = Region::Ended,
+                Region::Cancelling | Region::Ended => {}
+            }
+        }
+        // Those that had failed already are down.
+        for region in 0..self.regions.len() {
+            if self.tasks_of(region).all(|task| self.ended.contains_key(&task)) {
+                self.regions[region].0 = Region::Ended;
+            }
+        }
+    }
+
+    /// All regions have ended: the last commit, or the end.
+    fn end_if_over(&mut self, now: Duration, out: &mut Vec<Action>) {
+        if self.done || !self.regions.iter().all(|(region, _)| matches!(region, Region::Ended)) {
+            return;
+        }
+        match self.ending {
+            Some(Ending::Cancelled) => self.finish(Outcome::Cancelled, out),
+            Some(Ending::Failed) => {
+                let cause = self.cause.take().unwrap_or(JobError::Stopped);
+                self.finish(Outcome::Failed(cause), out);
+            }
+            Some(Ending::Stopping(checkpoint)) => {
+                let open = self.pending.contains_key(&checkpoint) || self.uncommitted.contains(&checkpoint);
+                if !open {
+                    self.finish(Outcome::Stopped { checkpoint: Some(checkpoint) }, out);
+                }
+            }
+            Some(Ending::Closing(_)) => {}
+            None => {
+                self.give_up_all("the job came to its end", out);
+                self.close(now, out);
+            }
+        }
+    }
+
+    /// All tasks have ended well: a last checkpoint, which is only committed.
+    fn close(&mut self, now: Duration, out: &mut Vec<Action>) {
+        if self.plan.checkpoints.is_some() {
+            let checkpoint = self.trigger_closing(now, out);
+            self.ending = Some(Ending::Closing(checkpoint));
+            self.complete_if_whole(checkpoint, out);
+            return;
+        }
+        let mut prepared: BTreeMap<usize, Vec<Committable>> = BTreeMap::new();
+        for words in self.ended.values().flatten() {
+            for node in &words.snapshot.nodes {
+                prepared.entry(node.node).or_default().extend(node.prepared.iter().cloned());
+            }
+        }
+        self.ending = Some(Ending::Closing(0));
+        self.uncommitted.insert(0);
+        out.push(Action::Commit { checkpoint: 0, prepared });
+    }
+
+    fn trigger_closing(&mut self, now: Duration, out: &mut Vec<Action>) -> u64 {
+        let checkpoint = self.trigger(Target::Checkpoints, None, None, now, out);
+        if let Some(pending) = self.pending.get_mut(&checkpoint) {
+            pending.finished = true;
+        }
+        checkpoint
+    }
+
+    fn written(
+        &mut self,
+        task: TaskId,
+        checkpoint: u64,
+        result: Result<TaskRecord, SnapshotError>,
+        now: Duration,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(pending) = self.pending.get_mut(&checkpoint) else { return };
+        if !pending.writing.remove(&task) {
+            return;
+        }
+        match result {
+            Ok(record) => {
+                let base = self.complete.get(&record.confirmed).and_then(|base| base.get(&task));
+                let record = chained(record, base);
+                if let Some(Some(words)) = self.ended.get_mut(&task)
+                    && pending.target == Target::Checkpoints
+                {
+                    words.record = Some((checkpoint, record.clone()));
+                }
+                pending.record.insert(task, record);
+                self.complete_if_whole(checkpoint, out);
+            }
+            Err(error) => self.give_up(checkpoint, &error.to_string(), true, now, out),
+        }
+    }
+
+    fn complete_if_whole(&mut self, checkpoint: u64, out: &mut Vec<Action>) {
+        let Some(pending) = self.pending.get_mut(&checkpoint) else { return };
+        let whole = pending.awaited.is_empty() && pending.writing.is_empty() && !pending.completing;
+        if whole && pending.record.len() == self.plan.tasks.len() {
+            pending.completing = true;
+            let Pending { target, finished, record, .. } = pending;
+            out.push(Action::Complete { checkpoint, target: *target, finished: *finished, record: record.clone() });
+        }
+    }
+
+    fn completed(&mut self, checkpoint: u64, result: Result<(), SnapshotError>, now: Duration, out: &mut Vec<Action>) {
+        if let Err(error) = result {
+            self.give_up(checkpoint, &error.to_string(), true, now, out);
+            return;
+        }
+        // Given up meanwhile: it is complete all the same, and nobody builds on it.
+        let Some(pending) = self.pending.remove(&checkpoint) else { return };
+        self.failures = 0;
+        self.last_done = Some(now);
+        let savepoint = pending.target != Target::Checkpoints;
+        if savepoint && pending.stop.is_none() {
+            self.answer(pending.request, Ok(checkpoint), out);
+            return;
+        }
+        let mut prepared: BTreeMap<usize, Vec<Committable>> = BTreeMap::new();
+        for node in pending.record.values().flat_map(|task| &task.nodes) {
+            prepared.entry(node.node).or_default().extend(node.manifest.prepared.iter().cloned());
+        }
+        self.uncommitted.insert(checkpoint);
+        if !savepoint {
+            self.latest = Some(checkpoint);
+            self.complete.insert(checkpoint, pending.record);
+            self.retain(out);
+        }
+        if pending.stop.is_none() {
+            self.answer(pending.request, Ok(checkpoint), out);
+        }
+        out.push(Action::Commit { checkpoint, prepared });
+    }
+
+    /// Old checkpoints go; not those on which one that is on its way builds.
+    fn retain(&mut self, out: &mut Vec<Action>) {
+        let retained = self.plan.checkpoints.as_ref().map_or(1, |policy| policy.retained.max(1));
+        let mut keep: BTreeSet<u64> = self.complete.keys().rev().take(retained).copied().collect();
+        keep.extend(self.pending.values().map(|pending| pending.confirmed));
+        self.complete.retain(|checkpoint, _| keep.contains(checkpoint));
+        let pending_from = self.pending.keys().next().copied().unwrap_or(self.next);
+        out.push(Action::Retain { checkpoints: self.complete.keys().copied().collect(), pending_from });
+    }
+
+    fn committed(&mut self, checkpoint: u64, result: Result<(), JobError>, now: Duration, out: &mut Vec<Action>) {
+        self.uncommitted.remove(&checkpoint);
+        match result {
+            Ok(()) => match self.ending {
+                Some(Ending::Closing(closing)) if closing == checkpoint => self.finish(Outcome::Finished, out),
+                _ => self.end_if_over(now, out),
+            },
+            // Nothing would be read after the commit: who goes on from here repeats it.
+            Err(error) if matches!(self.ending, Some(Ending::Stopping(last)) if last == checkpoint) => {
+                self.ending = Some(Ending::Failed);
+                self.cause = Some(error);
+                self.cancel_all(out);
+                self.end_if_over(now, out);
+            }
+            // The checkpoint is complete: going on from it repeats the commit.
+            Err(error) => self.fail_everything(error, now, out),
+        }
+    }
+
+    /// Something that belongs to no region failed.
+    fn fail_everything(&mut self, error: JobError, now: Duration, out: &mut Vec<Action>) {
+        if self.cause.is_none() {
+            self.cause = Some(error);
+        }
+        let down: Vec<RegionId> =
+            (0..self.regions.len()).filter(|region| matches!(self.regions[*region].0, Region::Ended)).collect();
+        for (region, (state, attempt)) in self.regions.iter_mut().enumerate() {
+            if matches!(state, Region::Running) {
+                *state = Region::Cancelling;
+                out.push(Action::Cancel { region, attempt: *attempt });
+            }
+        }
+        if down.len() == self.regions.len()
+            && let Some(cause) = self.cause.take()
+        {
+            self.restart_or_fail(down, cause, now, out);
+            self.end_if_over(now, out);
+        }
+    }
+
+    fn give_up_all(&mut self, why: &str, out: &mut Vec<Action>) {
+        let checkpoints: Vec<u64> = self.pending.keys().copied().collect();
+        for checkpoint in checkpoints {
+            self.give_up(checkpoint, why, false, Duration::ZERO, out);
+        }
+    }
+
+    /// A checkpoint will not complete. `fault`: by a failure of its own, of which only so many are tolerated.
+    fn give_up(&mut self, checkpoint: u64, why: &str, fault: bool, now: Duration, out: &mut Vec<Action>) {
+        let Some(pending) = self.pending.remove(&checkpoint) else { return };
+        self.last_done = Some(now.max(self.last_done.unwrap_or_default()));
+        // Files of a checkpoint that was given up are nobody's: what was written for it alone is written again.
+        for words in self.ended.values_mut().flatten() {
+            words.record.take_if(|(of, _)| *of == checkpoint);
+        }
+        if pending.stop.is_some() {
+            self.stop_request = None;
+        }
+        self.answer(pending.request, Err(Refusal::Failed(format!("checkpoint {checkpoint}: {why}"))), out);
+        if !fault {
+            return;
+        }
+        out.push(Action::Tell(Happening::GaveUp { checkpoint, why: why.to_owned() }));
+        self.failures += 1;
+        let tolerable = self.plan.checkpoints.as_ref().map_or(0, |policy| policy.tolerable_failures);
+        // Behind a barrier that stops, sources read nothing any more; and the last checkpoint has to be.
+        let needed = pending.stop.is_some() || pending.finished;
+        if self.failures > tolerable || needed {
+            let error = JobError::Checkpoint { checkpoint, why: why.to_owned(), tolerable };
+            self.ending = None;
+            self.fail_everything(error, now, out);
+        }
+    }
+
+    fn answer(&self, request: Option<u64>, result: Result<u64, Refusal>, out: &mut Vec<Action>) {
+        out.extend(request.map(|request| Action::Answer { request, result }));
+    }
+
+    fn requested(&mut self, request: Request, now: Duration, out: &mut Vec<Action>) {
+        let number = request.number();
+        if let Request::Cancel(_) = request {
+            self.ending = Some(Ending::Cancelled);
+            self.give_up_all("the job was cancelled", out);
+            self.cancel_all(out);
+            self.answer(Some(number), Ok(0), out);
+            self.end_if_over(now, out);
+            return;
+        }
+        if self.plan.checkpoints.is_none() {
+            self.answer(Some(number), Err(Refusal::NoCheckpoints), out);
+        } else if !self.is_up() || self.ended.len() == self.plan.tasks.len() {
+            self.answer(Some(number), Err(Refusal::NotRunning), out);
+        } else {
+            let (target, stop) = match request {
+                Request::Savepoint(number) => (Target::Savepoint(number), None),
+                Request::Stop { request, stop, savepoint: true } => (Target::Savepoint(request), Some(stop)),
+                Request::Stop { stop, .. } => (Target::Checkpoints, Some(stop)),
+                Request::Checkpoint(_) | Request::Cancel(_) => (Target::Checkpoints, None),
+            };
+            let checkpoint = self.trigger(target, Some(number), stop, now, out);
+            if stop.is_some() {
+                self.ending = Some(Ending::Stopping(checkpoint));
+                self.stop_request = Some(number);
+            }
+        }
+    }
+
+    fn finish(&mut self, outcome: Outcome, out: &mut Vec<Action>) {
+        self.done = true;
+        let result = match &outcome {
+            Outcome::Stopped { checkpoint } => Ok(checkpoint.unwrap_or(0)),
+            Outcome::Failed(error) => Err(Refusal::Failed(error.to_string())),
+            Outcome::Finished | Outcome::Cancelled => Err(Refusal::NotRunning),
+        };
+        self.answer(self.stop_request, result, out);
+        out.push(Action::Finish(outcome));
+    }
+}
+
+impl Pending {
+    /// A task that has ended takes part with its last words, which are written once.
+    fn take_last_words(
+        &mut self,
+        task: TaskId,
+        attempt: u64,
+        checkpoint: u64,
+        words: &Option<impl std::borrow::Borrow<LastWords>>,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(words) = words.as_ref().map(std::borrow::Borrow::borrow) else { return };
+        match &words.record {
+            Some((_, record)) if self.target == Target::Checkpoints => {
+                self.record.insert(task, record.clone());
+            }
+            _ => {
+                self.writing.insert(task);
+                let target = self.target;
+                out.push(Action::Write { task, attempt, checkpoint, target, snapshot: Arc::clone(&words.snapshot) });
+            }
+        }
+    }
+}
+
+/// The record with the files of `base` before its own, where it tells only what has changed since.
+fn chained(mut record: TaskRecord, base: Option<&TaskRecord>) -> TaskRecord {
+    for node in record.nodes.iter_mut().filter(|node| !node.full) {
+        let before = base.and_then(|base| base.nodes.iter().find(|before| before.node == node.node));
+        let before = before.map(|before| before.manifest.keyed.clone()).unwrap_or_default();
+        node.manifest.keyed.splice(0..0, before);
+    }
+    record
+}
