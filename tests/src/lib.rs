@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: where things are built, and jobs run through the library.
 
 pub mod s3;
+pub mod simulator;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};

@@ -20,6 +20,7 @@ use crate::inputs::Inputs;
 use crate::key::KeyEncoder;
 use crate::operator::{Chained, Operator, SinkOperator, build};
 use crate::shared::Shared;
+use crate::simulate::Sabotage;
 use crate::source::{Numbered, Splits, SplitsState, WatermarkEmitter};
 use crate::task::{Head, SourceHead, Task};
 
@@ -246,7 +247,11 @@ impl Assembly {
             && let Some(before) = from.manifest.node(&node.name)
         {
             let restored = self.splits_states(before, subtask, node.parallelism, from);
-            splits.restore(&restored.map_err(|error| JobError::Restore { node: node.name.clone(), error })?);
+            let mut states = restored.map_err(|error| JobError::Restore { node: node.name.clone(), error })?;
+            if shared.sabotage == Some(Sabotage::RestoreOlderPosition) {
+                states.iter_mut().flat_map(|state| &mut state.open).for_each(|split| split.position = None);
+            }
+            splits.restore(&states);
         }
         Ok(Head::Source(Box::new(SourceHead {
             id,

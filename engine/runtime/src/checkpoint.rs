@@ -11,6 +11,7 @@
 
 pub mod container;
 pub(crate) mod keyed;
+pub mod inspect;
 pub mod manifest;
 pub(crate) mod rows;
 pub mod storage;

@@ -11,6 +11,7 @@ use crate::checkpoint::snapshot::{Alignment, Barrier, ChannelSnapshot, TaskSnaps
 use crate::error::JobError;
 use crate::exchange::{Inlet, Urgent};
 use crate::metrics::NodeMetrics;
+use crate::simulate::Sabotage;
 use crate::task::{Chain, Turn};
 
 pub(crate) struct Inputs {
@@ -194,7 +195,8 @@ impl Inputs {
             return self.aligning.is_some();
         }
         self.newest = barrier.checkpoint;
-        let arrived = self.ports.iter().map(Port::is_over).collect();
+        let skip = chain.shared.sabotage == Some(Sabotage::SkipAlignment);
+        let arrived = self.ports.iter().map(|port| skip || port.is_over()).collect();
         let since = chain.shared.clock.elapsed();
         self.aligning = Some(Aligning { barrier: barrier.clone(), since, arrived, taken: None });
         true
@@ -299,6 +301,9 @@ impl Inputs {
                 let ports = self.ports.iter().zip(kept).filter(|(_, elements)| !elements.is_empty());
                 let channels = ports.map(|(port, elements)| ChannelSnapshot { from: port.inlet.from, elements });
                 snapshot.channels = channels.collect();
+                if chain.shared.sabotage == Some(Sabotage::ForgetInFlight) {
+                    snapshot.channels.clear();
+                }
                 snapshot
             }
         };

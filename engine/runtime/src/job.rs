@@ -236,6 +236,7 @@ pub fn start(graph: &JobGraph, options: RunOptions) -> Result<RunningJob, JobErr
         checkpoints: checkpoints.is_some(),
         letters: Arc::new(Mutex::new(None)),
         events,
+        sabotage: None,
     };
     let policy = checkpoints.is_some().then(|| policy(&graph.config));
     let plan = Plan {
@@ -244,6 +245,7 @@ pub fn start(graph: &JobGraph, options: RunOptions) -> Result<RunningJob, JobErr
         checkpoints: policy,
         restart: graph.config.restart_strategy(),
         from: from.as_ref().map(|from| from.manifest.checkpoint),
+        sabotage: None,
     };
     let keeper = Keeper::new(assembly, checkpoints, from.as_ref());
     let finished = from.is_some_and(|from| from.manifest.finished);
@@ -268,7 +270,7 @@ fn finish_again(mut keeper: Keeper, plan: &Plan) -> Result<JoinHandle<Ended>, Jo
     })
 }
 
-fn policy(config: &Config) -> Policy {
+pub(crate) fn policy(config: &Config) -> Policy {
     let checkpoint = &config.checkpoint;
     let alignment = match (checkpoint.unaligned, checkpoint.aligned_timeout) {
         (false, _) => Alignment::Aligned,

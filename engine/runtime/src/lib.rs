@@ -38,6 +38,7 @@ pub mod key;
 pub mod metrics;
 mod operator;
 mod shared;
+pub mod simulate;
 mod source;
 mod state;
 mod supervisor;

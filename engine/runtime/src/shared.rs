@@ -14,6 +14,7 @@ use crate::dead_letter::{DeadLetter, LetterWriter};
 use crate::error::JobError;
 use crate::job::{Clock, Log, LogRecord};
 use crate::metrics::JobMetrics;
+use crate::simulate::Sabotage;
 
 /// Where a row came from, for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +48,8 @@ pub(crate) struct Shared {
     /// The region is given up.
     pub cancelled: Arc<AtomicBool>,
     pub reports: Reports,
+    /// Only in a simulation.
+    pub sabotage: Option<Sabotage>,
 }
 
 /// The way from a task to the coordinator.

@@ -23,6 +23,7 @@ use crate::error::JobError;
 use crate::job::{Clock, Log, LogRecord};
 use crate::metrics::JobMetrics;
 use crate::shared::{Reports, Shared, locked};
+use crate::simulate::Sabotage;
 
 /// Guests run on the task's own stack: wasmtime wants room for theirs and for the host's below it.
 const STACK_BYTES: usize = 8 << 20;
@@ -48,6 +49,8 @@ pub(crate) struct Surroundings {
     /// Of all tasks, where the job takes no checkpoints.
     pub letters: Arc<Mutex<Option<Arc<Mutex<LetterWriter>>>>>,
     pub events: Sender<Event>,
+    /// Only in a simulation.
+    pub sabotage: Option<Sabotage>,
 }
 
 impl Surroundings {
@@ -72,6 +75,7 @@ impl Surroundings {
             stop: Arc::clone(&self.stop),
             cancelled: Arc::clone(cancelled),
             reports: Reports { task, attempt, events: self.events.clone() },
+            sabotage: self.sabotage,
         }))
     }
 

@@ -20,6 +20,7 @@ use super::restart::Restarts;
 use super::snapshot::{Alignment, Barrier, Stop, TaskSnapshot};
 use crate::connector::Committable;
 use crate::error::JobError;
+use crate::simulate::Sabotage;
 
 #[derive(Debug)]
 enum Region {
@@ -124,6 +125,11 @@ impl Coordinator {
 
     pub(crate) fn restarts(&self) -> u64 {
         self.restarts.count()
+    }
+
+    /// The newest checkpoint to go on from.
+    pub(crate) fn latest(&self) -> Option<u64> {
+        self.latest
     }
 
     /// When [`Event::Tick`] is due at the latest.
@@ -242,7 +248,10 @@ impl Coordinator {
     ) -> u64 {
         let checkpoint = self.next;
         self.next += 1;
-        let confirmed = self.complete.keys().next_back().copied().unwrap_or(0);
+        let mut confirmed = self.complete.keys().next_back().copied().unwrap_or(0);
+        if self.plan.sabotage == Some(Sabotage::ConfirmFailed) {
+            confirmed = checkpoint - 1;
+        }
         let all: BTreeSet<TaskId> = (0..self.plan.tasks.len()).collect();
         let mut pending = Pending {
             began: now,
@@ -479,6 +488,9 @@ impl Coordinator {
         if whole && pending.record.len() == self.plan.tasks.len() {
             pending.completing = true;
             let Pending { target, finished, record, .. } = pending;
+            if self.plan.sabotage == Some(Sabotage::CommitBeforeComplete) {
+                out.push(Action::Commit { checkpoint, prepared: prepared(record) });
+            }
             out.push(Action::Complete { checkpoint, target: *target, finished: *finished, record: record.clone() });
         }
     }
@@ -497,10 +509,7 @@ impl Coordinator {
             self.answer(pending.request, Ok(checkpoint), out);
             return;
         }
-        let mut prepared: BTreeMap<usize, Vec<Committable>> = BTreeMap::new();
-        for node in pending.record.values().flat_map(|task| &task.nodes) {
-            prepared.entry(node.node).or_default().extend(node.manifest.prepared.iter().cloned());
-        }
+        let prepared = prepared(&pending.record);
         self.uncommitted.insert(checkpoint);
         if !savepoint {
             self.latest = Some(checkpoint);
@@ -664,6 +673,15 @@ impl Pending {
             }
         }
     }
+}
+
+/// What sinks prepared, by node.
+fn prepared(record: &Record) -> BTreeMap<usize, Vec<Committable>> {
+    let mut prepared: BTreeMap<usize, Vec<Committable>> = BTreeMap::new();
+    for node in record.values().flat_map(|task| &task.nodes) {
+        prepared.entry(node.node).or_default().extend(node.manifest.prepared.iter().cloned());
+    }
+    prepared
 }
 
 /// The record with the files of `base` before its own, where it tells only what has changed since.

@@ -16,6 +16,7 @@ use crate::connector::{Committable, Sink};
 use crate::dead_letter::LETTERS;
 use crate::error::JobError;
 use crate::graph::{NodeId, Operation};
+use crate::simulate::Sabotage;
 
 pub(crate) struct Keeper {
     assembly: Arc<Assembly>,
@@ -26,6 +27,8 @@ pub(crate) struct Keeper {
     sinks: BTreeMap<NodeId, Arc<dyn Sink>>,
     /// Regions whose sinks have been made ready before.
     started: BTreeSet<RegionId>,
+    /// Only in a simulation.
+    sabotage: Option<Sabotage>,
 }
 
 impl Keeper {
@@ -42,7 +45,12 @@ impl Keeper {
         let letters = assembly.graph.dead_letters.iter().map(|sink| (assembly.graph.nodes.len(), Arc::clone(sink)));
         let sinks = sinks.chain(letters).collect();
         let complete = from.map(|from| (from.manifest.checkpoint, from.clone())).into_iter().collect();
-        Keeper { storage, savepoints: BTreeMap::new(), complete, sinks, started: BTreeSet::new(), assembly }
+        Keeper { storage, savepoints: BTreeMap::new(), complete, sinks, started: BTreeSet::new(), assembly, sabotage: None }
+    }
+
+    /// Breaks the protocol, to show that it is seen.
+    pub(crate) fn sabotaged(self, sabotage: Option<Sabotage>) -> Keeper {
+        Keeper { sabotage, ..self }
     }
 
     /// Where the savepoint of this request goes.
@@ -211,8 +219,11 @@ impl Keeper {
                 false => JobError::Connector { node: self.assembly.node_name(node).to_owned(), error },
             };
             let before = from.and_then(|from| from.manifest.node(self.assembly.node_name(node)));
-            let prepared: Vec<Committable> =
+            let mut prepared: Vec<Committable> =
                 before.iter().flat_map(|node| &node.subtasks).flat_map(|subtask| subtask.prepared.clone()).collect();
+            if self.sabotage == Some(Sabotage::ForgetPrepared) {
+                prepared.clear();
+            }
             if again {
                 sink.abort(&prepared);
             }

@@ -10,6 +10,7 @@ use super::restart::RestartStrategy;
 use super::snapshot::{Alignment, Barrier, Stop, TaskSnapshot};
 use crate::connector::Committable;
 use crate::error::JobError;
+use crate::simulate::Sabotage;
 
 /// Index of a task in [`Plan::tasks`].
 pub(crate) type TaskId = usize;
@@ -25,6 +26,8 @@ pub(crate) struct Plan {
     pub restart: RestartStrategy,
     /// The number of the checkpoint from which the job goes on.
     pub from: Option<u64>,
+    /// Only in a simulation.
+    pub sabotage: Option<Sabotage>,
 }
 
 #[derive(Debug, Clone, Copy)]

@@ -13,6 +13,7 @@ use crate::checkpoint::snapshot::{Barrier, NodeSnapshot};
 use crate::error::JobError;
 use crate::job::Clock;
 use crate::key::KeyEncoder;
+use crate::simulate::Sabotage;
 use crate::operator::isolate::{Isolate, Search};
 use crate::operator::{Emitter, Operator};
 use crate::shared::Shared;
@@ -69,6 +70,8 @@ pub(crate) struct Bundled<T> {
     out: Vec<Batch>,
     out_rows_max: usize,
     clock: Arc<dyn Clock>,
+    /// Only in a simulation: leaves its rows out of checkpoints.
+    forgetful: bool,
 }
 
 impl<T: BundleOperator> Bundled<T> {
@@ -85,6 +88,7 @@ impl<T: BundleOperator> Bundled<T> {
             out: Vec::new(),
             out_rows_max: config.batch_rows_max,
             clock: Arc::clone(&shared.clock),
+            forgetful: shared.sabotage == Some(Sabotage::ForgetBundle),
         }
     }
 
@@ -198,7 +202,7 @@ impl<T: BundleOperator> Operator for Bundled<T> {
     }
 
     fn snapshot(&mut self, barrier: &Barrier) -> Result<NodeSnapshot, JobError> {
-        let bundle = self.open.clone();
+        let bundle = if self.forgetful { Vec::new() } else { self.open.clone() };
         Ok(NodeSnapshot { bundle, ..self.operator.snapshot(barrier)? })
     }
 

@@ -23,6 +23,7 @@ use crate::key::{BundleKeys, EncodedKeys, KeyEncoder, KeyTable, hash};
 use crate::operator::bundled::BundleOperator;
 use crate::operator::pieces::{Pieces, Sources, Taken};
 use crate::operator::udf::{CallerState, Context, KeyedInput, UdfCaller};
+use crate::simulate::Sabotage;
 use crate::state::StateColumn;
 
 /// A function that gives rows for rows, and the state of this task's keys if it has keys.
@@ -177,6 +178,9 @@ impl Keyed {
         let full = asked.slots.is_none();
         let mut slots = asked.slots.unwrap_or_else(|| self.table.live());
         slots.retain(|slot| self.has_value(*slot));
+        if self.udf.sabotage() == Some(Sabotage::DropStateWrite) {
+            slots.pop();
+        }
         let mut keys = KeyBytes::default();
         slots.iter().for_each(|slot| keys.push(self.table.key(*slot)));
         asked.gone.iter().filter(|key| self.table.find(key).is_none()).for_each(|key| keys.push(key));

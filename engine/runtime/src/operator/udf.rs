@@ -18,6 +18,7 @@ use crate::graph::{BoundArgument, BoundCall, Place};
 use crate::job::LogRecord;
 use crate::metrics::NodeMetrics;
 use crate::shared::Shared;
+use crate::simulate::Sabotage;
 use crate::spec::OnError;
 use crate::state::ByteState;
 
@@ -129,6 +130,10 @@ impl UdfCaller {
 
     pub(crate) fn call(&self) -> &BoundCall {
         &self.call
+    }
+
+    pub(crate) fn sabotage(&self) -> Option<Sabotage> {
+        self.shared.sabotage
     }
 
     pub(crate) fn host(&self) -> &OperatorHost {

@@ -403,7 +403,9 @@ impl BundleOperator for Window {
 
     fn snapshot(&mut self, barrier: &Barrier) -> Result<NodeSnapshot, JobError> {
         let keyed = self.keyed_snapshot(barrier).map_err(|error| self.arrow(error))?;
-        Ok(NodeSnapshot { own: json!(self.udf.state()), keyed, ..NodeSnapshot::default() })
+        let CallerState { bundles, watermark } = self.udf.state();
+        let own = json!({ "bundles": bundles, "watermark": watermark, "size_ms": self.window.size_ms });
+        Ok(NodeSnapshot { own, keyed, ..NodeSnapshot::default() })
     }
 
     fn restore(&mut self, state: &NodeState<'_>) -> Result<(), SnapshotError> {

@@ -1,0 +1,427 @@
+//! The whole runtime on one thread, under a seed: the real tasks, operators, coordinator and keeper, with a clock that is turned,
+//! tasks that die, a process that dies, and a store that its maker lets fail. For tests: what it proves is in `docs/guarantees.md`.
+//!
+//! Channels have no bound here, since nobody could wait: a task whose output is full is not given a turn.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, Sender, unbounded};
+
+use crate::assembly::Assembly;
+use crate::checkpoint::coordinator::Coordinator;
+use crate::checkpoint::fit;
+use crate::checkpoint::keeper::Keeper;
+use crate::checkpoint::protocol::{Action, Event, Outcome, Plan, RegionId, Request, TaskId};
+use crate::checkpoint::restore::Restored;
+use crate::checkpoint::snapshot::{Barrier, Stop};
+use crate::checkpoint::storage::CheckpointStorage;
+use crate::error::JobError;
+use crate::graph::JobGraph;
+use crate::job::{Clock, policy};
+use crate::metrics::JobMetrics;
+use crate::supervisor::{Surroundings, carry_out, end};
+use crate::task::{Task, Turn};
+
+/// Ways to break the protocol, to show that the simulator would see it. No other caller can ask for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sabotage {
+    /// The first barrier counts for all inputs.
+    SkipAlignment,
+    /// Sinks commit before the manifest is there.
+    CommitBeforeComplete,
+    /// Rows that a barrier has overtaken are left out.
+    ForgetInFlight,
+    /// Splits that were begun are read from their beginning.
+    RestoreOlderPosition,
+    /// One key that changed is left out.
+    DropStateWrite,
+    /// What sinks had prepared is not committed when the job goes on.
+    ForgetPrepared,
+    /// Rows of the open bundle are left out.
+    ForgetBundle,
+    /// Changes are told against a checkpoint that failed.
+    ConfirmFailed,
+}
+
+/// Every way.
+pub const SABOTAGES: [Sabotage; 8] = [
+    Sabotage::SkipAlignment,
+    Sabotage::CommitBeforeComplete,
+    Sabotage::ForgetInFlight,
+    Sabotage::RestoreOlderPosition,
+    Sabotage::DropStateWrite,
+    Sabotage::ForgetPrepared,
+    Sabotage::ForgetBundle,
+    Sabotage::ConfirmFailed,
+];
+
+/// How much goes wrong: chances in a million, at every step.
+#[derive(Debug, Clone, Copy)]
+pub struct Faults {
+    pub task_dies: u64,
+    pub process_dies: u64,
+    /// A task gets no turn for a while.
+    pub task_sleeps: u64,
+    /// Somebody stops the job, and starts it again.
+    pub stops: u64,
+    /// So many steps later nothing goes wrong any more, so that there is an end.
+    pub steps: u64,
+}
+
+impl Faults {
+    pub const NONE: Faults = Faults { task_dies: 0, process_dies: 0, task_sleeps: 0, stops: 0, steps: 0 };
+}
+
+/// What happened.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Tally {
+    pub steps: u64,
+    pub checkpoints: u64,
+    pub tasks_died: u64,
+    pub processes_died: u64,
+    pub stops: u64,
+    pub restarts: u64,
+}
+
+/// Steps after which a simulation has lost its way.
+const STEPS_MAX: u64 = 3_000_000;
+
+struct VirtualClock(AtomicU64);
+
+impl VirtualClock {
+    fn turn(&self, by: Duration) {
+        self.0.fetch_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
+impl Clock for VirtualClock {
+    fn processing_time_ms(&self) -> i64 {
+        i64::try_from(self.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// SplitMix64: the same numbers from a seed, everywhere.
+#[derive(Debug, Clone)]
+pub struct Chance(u64);
+
+impl Chance {
+    pub fn new(seed: u64) -> Chance {
+        Chance(seed)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Below `bound`; 0 for 0.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        if bound == 0 { 0 } else { self.next() % bound }
+    }
+
+    /// True so many times in a million.
+    pub fn hit(&mut self, millionths: u64) -> bool {
+        self.below(1_000_000) < millionths
+    }
+}
+
+/// One job, started again and again until it has come to its end.
+pub struct Simulation<'a> {
+    pub seed: u64,
+    /// The job as it is started for the nth time: parallelism may change.
+    pub graph: &'a dyn Fn(u64) -> JobGraph,
+    pub storage: Arc<dyn CheckpointStorage>,
+    pub faults: Faults,
+    pub sabotage: Option<Sabotage>,
+}
+
+impl Simulation<'_> {
+    /// Runs it.
+    ///
+    /// # Errors
+    /// What keeps the job from coming to its end.
+    pub fn run(&self) -> Result<Tally, String> {
+        let mut chance = Chance::new(self.seed);
+        let clock = Arc::new(VirtualClock(AtomicU64::new(1_000_000_000)));
+        let mut tally = Tally::default();
+        for incarnation in 0.. {
+            let graph = (self.graph)(incarnation);
+            let mut process = Process::begin(self, &graph, &clock).map_err(|error| format!("start {incarnation}: {error}"))?;
+            match process.live(self, &mut chance, &mut tally)? {
+                Life::Over => break,
+                Life::Again => {}
+            }
+        }
+        Ok(tally)
+    }
+}
+
+/// How a process ended.
+enum Life {
+    /// The job has come to its end.
+    Over,
+    /// It died, or was stopped.
+    Again,
+}
+
+/// A task in its region.
+struct Actor {
+    at: Box<Task>,
+    asleep_until: Duration,
+    /// It had nothing to do at its last turn.
+    idle: bool,
+}
+
+struct Region {
+    attempt: u64,
+    cancelled: Arc<AtomicBool>,
+    controls: BTreeMap<TaskId, Sender<Barrier>>,
+}
+
+struct Process {
+    clock: Arc<VirtualClock>,
+    surroundings: Surroundings,
+    coordinator: Coordinator,
+    keeper: Keeper,
+    events: Receiver<Event>,
+    chores: VecDeque<Action>,
+    actors: Vec<Actor>,
+    regions: BTreeMap<RegionId, Region>,
+    outcome: Option<Outcome>,
+    elements_max: usize,
+    requests: u64,
+}
+
+impl Process {
+    fn begin(simulation: &Simulation<'_>, graph: &JobGraph, clock: &Arc<VirtualClock>) -> Result<Process, JobError> {
+        let storage = &simulation.storage;
+        let from = Restored::newest(storage).map_err(JobError::Unfit)?;
+        if let Some(from) = &from {
+            fit::job(graph, from, false)?;
+        }
+        let assembly = Arc::new(Assembly::new(graph, from.as_ref())?);
+        let (sender, events) = unbounded();
+        let surroundings = Surroundings {
+            assembly: Arc::clone(&assembly),
+            clock: Arc::clone(clock) as Arc<dyn Clock>,
+            log: Arc::new(|_| {}),
+            metrics: Arc::new(JobMetrics::new(graph.nodes.iter().map(|node| node.name.clone()))),
+            stop: Arc::default(),
+            checkpoints: true,
+            letters: Arc::new(Mutex::new(None)),
+            events: sender,
+            sabotage: simulation.sabotage,
+        };
+        let plan = Plan {
+            tasks: assembly.plans(),
+            regions: assembly.region_count(),
+            checkpoints: Some(policy(&graph.config)),
+            restart: graph.config.restart_strategy(),
+            from: from.as_ref().map(|from| from.manifest.checkpoint),
+            sabotage: simulation.sabotage,
+        };
+        let mut coordinator = Coordinator::new(plan, clock.elapsed());
+        let keeper = Keeper::new(assembly, Some(Arc::clone(storage)), from.as_ref()).sabotaged(simulation.sabotage);
+        let finished = from.is_some_and(|from| from.manifest.finished);
+        let first = if finished { Vec::new() } else { coordinator.start() };
+        let mut process = Process {
+            clock: Arc::clone(clock),
+            surroundings,
+            coordinator,
+            keeper,
+            events,
+            chores: VecDeque::new(),
+            actors: Vec::new(),
+            regions: BTreeMap::new(),
+            outcome: None,
+            elements_max: graph.config.exchange_elements_max,
+            requests: 0,
+        };
+        if finished {
+            let from = process.coordinator.latest();
+            let regions = process.surroundings.assembly.region_count();
+            (0..regions).try_for_each(|region| process.keeper.ready(region, from))?;
+            process.outcome = Some(Outcome::Finished);
+        }
+        process.perform(first);
+        Ok(process)
+    }
+
+    /// Until the job has ended, or the process is killed.
+    fn live(&mut self, simulation: &Simulation<'_>, chance: &mut Chance, tally: &mut Tally) -> Result<Life, String> {
+        loop {
+            if let Some(outcome) = self.outcome.take() {
+                tally.restarts += self.coordinator.restarts();
+                return match end(&self.keeper, outcome) {
+                    Ok(Outcome::Finished) => Ok(Life::Over),
+                    Ok(Outcome::Stopped { .. }) => Ok(Life::Again),
+                    // As if somebody started it again.
+                    Ok(Outcome::Failed(_) | Outcome::Cancelled) | Err(_) => Ok(Life::Again),
+                };
+            }
+            tally.steps += 1;
+            if tally.steps > STEPS_MAX {
+                return Err(format!("it does not come to an end: {tally:?}"));
+            }
+            let harm = tally.steps < simulation.faults.steps;
+            if harm && chance.hit(simulation.faults.process_dies) {
+                tally.processes_died += 1;
+                tally.restarts += self.coordinator.restarts();
+                return Ok(Life::Again);
+            }
+            self.step(harm.then_some(simulation.faults), chance, tally);
+        }
+    }
+
+    /// One thing happens.
+    fn step(&mut self, faults: Option<Faults>, chance: &mut Chance, tally: &mut Tally) {
+        if let Some(faults) = faults
+            && chance.hit(faults.stops)
+        {
+            tally.stops += 1;
+            self.requests += 1;
+            let stop = Request::Stop { request: self.requests, stop: Stop::Suspend, savepoint: false };
+            self.handle(Event::Requested(stop));
+        }
+        let moved = match chance.below(16) {
+            0..=9 => self.give_turn(faults, chance, tally),
+            10..=12 => self.deliver(),
+            13..=14 => self.chore(chance, tally),
+            _ => false,
+        };
+        if !moved {
+            let quiet = self.events.is_empty() && self.chores.is_empty() && self.actors.iter().all(|actor| actor.idle);
+            // What sleeps wakes sooner where nothing else is to be done.
+            let most = if quiet { 50_000 } else { 500 };
+            self.clock.turn(Duration::from_micros(chance.below(most)));
+            self.actors.iter_mut().for_each(|actor| actor.idle = false);
+            self.handle(Event::Tick);
+        }
+    }
+
+    fn give_turn(&mut self, faults: Option<Faults>, chance: &mut Chance, tally: &mut Tally) -> bool {
+        if self.actors.is_empty() {
+            return false;
+        }
+        let index = chance.below(self.actors.len() as u64) as usize;
+        let now = self.clock.elapsed();
+        let actor = &mut self.actors[index];
+        let cancelled = actor.at.shared.cancelled();
+        // A task that is to end is never held up.
+        if !cancelled && (actor.asleep_until > now || actor.idle || actor.at.backlog() >= self.elements_max) {
+            return false;
+        }
+        if let Some(faults) = faults {
+            if chance.hit(faults.task_dies) {
+                tally.tasks_died += 1;
+                let actor = self.actors.swap_remove(index);
+                let error = JobError::Panic { node: "simulated".into(), message: "the task died".into() };
+                actor.at.shared.reports.ended(Err(error));
+                return true;
+            }
+            if chance.hit(faults.task_sleeps) {
+                actor.asleep_until = now + Duration::from_millis(chance.below(3000));
+            }
+        }
+        match actor.at.turn() {
+            Ok(Turn::Again) => {}
+            Ok(Turn::Wait(_)) => actor.idle = true,
+            Ok(Turn::Done(last_words)) => {
+                let actor = self.actors.swap_remove(index);
+                actor.at.shared.reports.ended(Ok(last_words));
+            }
+            Err(error) => {
+                let actor = self.actors.swap_remove(index);
+                actor.at.shared.reports.ended(Err(error));
+            }
+        }
+        // What one task put out may be what others wait for.
+        self.actors.iter_mut().enumerate().filter(|(other, _)| *other != index).for_each(|(_, actor)| actor.idle = false);
+        true
+    }
+
+    fn deliver(&mut self) -> bool {
+        match self.events.try_recv() {
+            Ok(event) => {
+                self.handle(event);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        let actions = self.coordinator.handle(event, self.clock.elapsed());
+        self.perform(actions);
+    }
+
+    fn perform(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Trigger { task, attempt, barrier } => {
+                    let mut regions = self.regions.values().filter(|region| region.attempt == attempt);
+                    if let Some(control) = regions.find_map(|region| region.controls.get(&task)) {
+                        // A source that has ended says so by itself.
+                        let _ended = control.send(barrier);
+                    }
+                }
+                Action::Cancel { region, attempt } => {
+                    if let Some(region) = self.regions.get(&region).filter(|region| region.attempt == attempt) {
+                        region.cancelled.store(true, Ordering::Relaxed);
+                    }
+                    self.actors.iter_mut().for_each(|actor| actor.idle = false);
+                }
+                Action::Finish(outcome) => self.outcome = Some(outcome),
+                Action::Answer { .. } | Action::Tell(_) => {}
+                action => self.chores.push_back(action),
+            }
+        }
+    }
+
+    /// One of the chores: writes come in any order, all else in its own.
+    fn chore(&mut self, chance: &mut Chance, tally: &mut Tally) -> bool {
+        let writes = self.chores.iter().take_while(|action| matches!(action, Action::Write { .. })).count();
+        let index = if writes > 1 { chance.below(writes as u64) as usize } else { 0 };
+        let Some(action) = self.chores.remove(index) else { return false };
+        self.clock.turn(Duration::from_micros(chance.below(2000)));
+        if let Action::Start { region, attempt, from } = action {
+            if let Err(error) = self.start(region, attempt, from) {
+                self.handle(Event::NotStarted { region, attempt, error });
+            }
+            return true;
+        }
+        tally.checkpoints += u64::from(matches!(action, Action::Complete { .. }));
+        if let Some(event) = carry_out(&mut self.keeper, &self.surroundings, action) {
+            self.handle(event);
+        }
+        true
+    }
+
+    fn start(&mut self, region: RegionId, attempt: u64, from: Option<u64>) -> Result<(), JobError> {
+        self.keeper.ready(region, from)?;
+        let from = from.and_then(|from| self.keeper.restored(from).cloned());
+        let assembly = Arc::clone(&self.surroundings.assembly);
+        let (seeds, controls) = assembly.seeds(region, None)?;
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let mut opened = Vec::new();
+        for seed in seeds {
+            let task = seed.task;
+            let shared = self.surroundings.shared(task, attempt, &cancelled, from.as_ref())?;
+            let at = Box::new(assembly.open(seed, from.as_ref(), shared)?);
+            opened.push(Actor { at, asleep_until: Duration::ZERO, idle: false });
+        }
+        self.actors.extend(opened);
+        self.regions.insert(region, Region { attempt, cancelled, controls });
+        Ok(())
+    }
+}
