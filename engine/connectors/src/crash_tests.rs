@@ -436,7 +436,7 @@ fn one_run_at_a_time_goes_on_from_a_checkpoint() {
 fn what_is_no_checkpoint_of_this_sink_is_refused() {
     let (world, _dir) = local();
     let state = WriterState("{\"offset\":1}".into());
-    let error = sink(&world, false).resume(&[], &[state.clone()]).unwrap_err().to_string();
+    let error = sink(&world, false).resume(&[], std::slice::from_ref(&state)).unwrap_err().to_string();
     assert!(error.starts_with("the checkpoint has the state {\"offset\":1}, which is none of a file sink"), "{error}");
     let subtask = Subtask { index: 0, parallelism: 1 };
     assert!(sink(&world, false).writer(&rows(0..0).schema(), subtask, &[state]).is_err());
