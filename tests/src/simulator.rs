@@ -32,11 +32,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl FaultyStorage {
     pub fn new(seed: u64, failing: u64) -> FaultyStorage {
-        FaultyStorage {
-            files: Mutex::default(),
-            chance: Mutex::new(Chance::new(seed)),
-            failing: Mutex::new(failing),
-        }
+        FaultyStorage { files: Mutex::default(), chance: Mutex::new(Chance::new(seed)), failing: Mutex::new(failing) }
     }
 
     fn fails(&self) -> Option<u64> {
@@ -118,7 +114,7 @@ pub struct Scenario {
 
 /// What a run leaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Result {
+pub struct Outcome {
     /// Of each sink, sorted.
     pub rows: BTreeMap<String, Vec<String>>,
     /// Of each node with state, sorted.
@@ -167,7 +163,7 @@ impl Scenario {
             let mut chance = Chance::new(self.seed.wrapping_mul(31).wrapping_add((source * 10 + split) as u64));
             let first = (source * self.splits + split) as i64 * 4;
             let keys: Vec<i64> = (0..self.rows).map(|_| first + chance.below(4) as i64).collect();
-            let values: Vec<i64> = (0..self.rows as i64).map(|row| row * 7 % 1000 + first * 1000).collect();
+            let values: Vec<i64> = (0..self.rows as i64).map(|row| row * 7 % 600 + first * 1000).collect();
             // Out of order by less than the watermark's delay.
             let times: Vec<i64> = (0..self.rows as i64).map(|row| row * 40 + chance.below(900) as i64).collect();
             let columns: Vec<ArrayRef> = vec![
@@ -205,7 +201,10 @@ impl Scenario {
             .config("bundle.time", "20ms")
             .config("arrow.batch.size", &self.batch.to_string())
             .config("exchange.elements.max", &self.elements.to_string())
-            .udf(UdfSpec::new("ref", &built("guests/target/wasm32-wasip2/release/reference.wasm").display().to_string()));
+            .udf(UdfSpec::new(
+                "ref",
+                &built("guests/target/wasm32-wasip2/release/reference.wasm").display().to_string(),
+            ));
         let names: Vec<String> = (0..self.sources).map(|source| format!("s{source}")).collect();
         let source_parallelism = parallelism();
         for (index, name) in names.iter().enumerate() {
@@ -233,14 +232,15 @@ impl Scenario {
             job = job.node(node.parallelism(parallelism()));
             job = job.node(NodeSpec::sink_built("windows", "window", Arc::new(sinks["windows"].clone())));
         }
-        validate(&job, &environment(), &connectors()).unwrap_or_else(|problems| panic!("seed {}: {problems:?}", self.seed))
+        validate(&job, &environment(), &connectors())
+            .unwrap_or_else(|problems| panic!("seed {}: {problems:?}", self.seed))
     }
 
     /// Runs it to its end.
     ///
     /// # Errors
     /// That it does not come to its end.
-    pub fn run(&self, faults: Faults, sabotage: Option<Sabotage>) -> std::result::Result<(Result, Tally), String> {
+    pub fn run(&self, faults: Faults, sabotage: Option<Sabotage>) -> Result<(Outcome, Tally), String> {
         let failing = if faults.steps == 0 { 0 } else { 30_000 };
         let storage: Arc<dyn CheckpointStorage> = Arc::new(FaultyStorage::new(self.seed, failing));
         let sinks = ["averages", "windows"].map(|name| (name.to_owned(), CollectSink::new()));
@@ -256,7 +256,7 @@ impl Scenario {
             let rows = inspect::states(&last, &node).map_err(|error| error.to_string())?;
             states.insert(node, lines(&rows));
         }
-        Ok((Result { rows, states }, tally))
+        Ok((Outcome { rows, states }, tally))
     }
 
     /// Says what is different from a run without faults, if anything is.
@@ -270,7 +270,8 @@ impl Scenario {
             Ok((got, tally)) => {
                 let rows = want.rows.iter().map(|(name, rows)| (name, rows, &got.rows[name]));
                 let nothing = Vec::new();
-                let states = want.states.iter().map(|(name, rows)| (name, rows, got.states.get(name).unwrap_or(&nothing)));
+                let states =
+                    want.states.iter().map(|(name, rows)| (name, rows, got.states.get(name).unwrap_or(&nothing)));
                 let told = rows.chain(states).filter_map(|(name, want, got)| compare(name, want, got));
                 (told.collect::<Vec<_>>().into_iter().reduce(|all, more| format!("{all}; {more}")), tally)
             }
@@ -282,7 +283,8 @@ fn lines(batches: &[RecordBatch]) -> Vec<String> {
     let mut lines = Vec::new();
     for batch in batches {
         for row in 0..batch.num_rows() {
-            let cells = batch.columns().iter().map(|column| array_value_to_string(column, row).expect("a value has a text"));
+            let cells =
+                batch.columns().iter().map(|column| array_value_to_string(column, row).expect("a value has a text"));
             lines.push(cells.collect::<Vec<_>>().join(" "));
         }
     }
@@ -296,8 +298,11 @@ fn compare(name: &str, want: &[String], got: &[String]) -> Option<String> {
     want.iter().for_each(|line| *counts.entry(line).or_default() -= 1);
     got.iter().for_each(|line| *counts.entry(line).or_default() += 1);
     let of = |sign: i64| {
-        let lines: Vec<String> =
-            counts.iter().filter(|(_, count)| **count * sign > 0).map(|(line, count)| format!("{}×({line})", count.abs())).collect();
+        let lines: Vec<String> = counts
+            .iter()
+            .filter(|(_, count)| **count * sign > 0)
+            .map(|(line, count)| format!("{}×({line})", count.abs()))
+            .collect();
         (lines.len(), lines.into_iter().take(3).collect::<Vec<_>>().join(" "))
     };
     let ((lost, which_lost), (more, which_more)) = (of(-1), of(1));

@@ -338,7 +338,7 @@ impl Assembly {
                     let states: Vec<WriterState> = state.as_ref().map(NodeState::writers).unwrap_or_default();
                     let failed = |error: ConnectorError| JobError::Connector { node: node.name.clone(), error };
                     let writer = sink.writer(&node.schema, place, &states).map_err(failed)?;
-                    Some(Box::new(SinkOperator::new(&node.name, writer)) as Box<dyn Operator>)
+                    Some(Box::new(SinkOperator::new(&node.name, writer, shared.checkpoints)) as Box<dyn Operator>)
                 }
                 _ => build(node, input, subtask, shared, &metrics)?,
             };

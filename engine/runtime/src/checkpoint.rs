@@ -10,8 +10,8 @@
 //! the [supervisor](crate::supervisor) carries it out, and the simulator does so with faults.
 
 pub mod container;
-pub(crate) mod keyed;
 pub mod inspect;
+pub(crate) mod keyed;
 pub mod manifest;
 pub(crate) mod rows;
 pub mod storage;

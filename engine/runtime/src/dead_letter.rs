@@ -6,11 +6,12 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::json::{ArrayWriter, WriterBuilder, writer::JsonArray};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::checkpoint::snapshot::Barrier;
-use crate::connector::{Committable, Prepared, SinkWriter};
+use crate::connector::{Committable, SinkWriter};
 use crate::error::JobError;
+use crate::operator::Parts;
 
 /// One row that a UDF raised on, or that a source could not read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,15 +72,13 @@ const BATCH_LETTERS_MAX: usize = 1000;
 /// Writes letters to the job's sink for them.
 pub(crate) struct LetterWriter {
     job: String,
-    writer: Box<dyn SinkWriter>,
+    parts: Parts,
     waiting: Vec<DeadLetter>,
-    /// What was prepared, and for which checkpoint.
-    prepared: Vec<(u64, Committable)>,
 }
 
 impl LetterWriter {
-    pub(crate) fn new(job: &str, writer: Box<dyn SinkWriter>) -> LetterWriter {
-        LetterWriter { job: job.to_owned(), writer, waiting: Vec::new(), prepared: Vec::new() }
+    pub(crate) fn new(job: &str, writer: Box<dyn SinkWriter>, checkpoints: bool) -> LetterWriter {
+        LetterWriter { job: job.to_owned(), parts: Parts::new(writer, checkpoints), waiting: Vec::new() }
     }
 
     pub(crate) fn push(&mut self, letter: DeadLetter) -> Result<(), JobError> {
@@ -94,16 +93,13 @@ impl LetterWriter {
         }
         let rows = to_batch(&self.job, &letters);
         let rows = rows.map_err(|error| JobError::Arrow { node: LETTERS.to_owned(), error })?;
-        self.writer.write(&rows).map_err(JobError::DeadLetters)
+        self.parts.writer().and_then(|writer| writer.write(&rows)).map_err(JobError::DeadLetters)
     }
 
-    /// As that of a sink: see [`SinkOperator`](crate::operator::SinkOperator).
+    /// What a checkpoint says of it: its own words, and the parts that are prepared.
     pub(crate) fn snapshot(&mut self, barrier: &Barrier) -> Result<(Value, Vec<Committable>), JobError> {
         self.flush()?;
-        let Prepared { committables, state } = self.writer.checkpoint().map_err(JobError::DeadLetters)?;
-        self.prepared.retain(|(checkpoint, _)| *checkpoint > barrier.confirmed);
-        self.prepared.extend(committables.into_iter().map(|part| (barrier.checkpoint, part)));
-        Ok((json!({ "writer": state.0 }), self.prepared.iter().map(|(_, part)| part.clone()).collect()))
+        self.parts.snapshot(barrier).map_err(JobError::DeadLetters)
     }
 }
 

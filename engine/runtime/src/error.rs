@@ -161,6 +161,8 @@ pub enum JobError {
     #[error("cannot go on from a checkpoint: {0}")]
     Unfit(SnapshotError),
     #[error("checkpoints: {0}")]
+    Files(SnapshotError),
+    #[error("checkpoints: {0}")]
     Storage(#[from] StorageError),
     #[error("the job was stopped before its end; nothing was committed")]
     Stopped,

@@ -85,6 +85,19 @@ impl Inputs {
         }
     }
 
+    /// What waits where, for who looks for the reason.
+    pub(crate) fn describe(&self) -> String {
+        let port = |(channel, port): (usize, &Port)| {
+            let (waiting, queued) = (port.waiting.len(), port.inlet.elements.len());
+            let blocked = if self.is_blocked(channel) { " blocked" } else { "" };
+            format!("{:?}: {waiting}+{queued}{blocked}{}", port.inlet.from, if port.ended { " ended" } else { "" })
+        };
+        let ports = self.ports.iter().enumerate().map(port).collect::<Vec<_>>().join(", ");
+        let aligning =
+            self.aligning.as_ref().map(|aligning| (&aligning.barrier, &aligning.arrived, aligning.taken.is_some()));
+        format!("[{ports}] newest {} {aligning:?}", self.newest)
+    }
+
     /// The sending ends, in order.
     pub(crate) fn senders(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
         self.ports.iter().map(|port| port.inlet.from)

@@ -23,7 +23,7 @@ use crate::metrics::NodeMetrics;
 use crate::shared::Shared;
 
 pub(crate) use bundled::Bundled;
-pub(crate) use sink::SinkOperator;
+pub(crate) use sink::{Parts, SinkOperator};
 
 /// One operator of a chain. Every method emits through `out`, which calls the next operator at once.
 pub(crate) trait Operator: Send {

@@ -14,7 +14,7 @@ use crate::assembly::Assembly;
 use crate::checkpoint::coordinator::Coordinator;
 use crate::checkpoint::fit;
 use crate::checkpoint::keeper::Keeper;
-use crate::checkpoint::protocol::{Action, Event, Outcome, Plan, RegionId, Request, TaskId};
+use crate::checkpoint::protocol::{Action, Event, Happening, Outcome, Plan, RegionId, Request, TaskId};
 use crate::checkpoint::restore::Restored;
 use crate::checkpoint::snapshot::{Barrier, Stop};
 use crate::checkpoint::storage::CheckpointStorage;
@@ -87,7 +87,7 @@ pub struct Tally {
 }
 
 /// Steps after which a simulation has lost its way.
-const STEPS_MAX: u64 = 3_000_000;
+const STEPS_MAX: u64 = 1_000_000;
 
 struct VirtualClock(AtomicU64);
 
@@ -156,7 +156,8 @@ impl Simulation<'_> {
         let mut tally = Tally::default();
         for incarnation in 0.. {
             let graph = (self.graph)(incarnation);
-            let mut process = Process::begin(self, &graph, &clock).map_err(|error| format!("start {incarnation}: {error}"))?;
+            let mut process =
+                Process::begin(self, &graph, &clock).map_err(|error| format!("start {incarnation}: {error}"))?;
             match process.live(self, &mut chance, &mut tally)? {
                 Life::Over => break,
                 Life::Again => {}
@@ -200,6 +201,8 @@ struct Process {
     outcome: Option<Outcome>,
     elements_max: usize,
     requests: u64,
+    /// The last failure that the coordinator told of.
+    told: Option<Happening>,
 }
 
 impl Process {
@@ -246,6 +249,7 @@ impl Process {
             outcome: None,
             elements_max: graph.config.exchange_elements_max,
             requests: 0,
+            told: None,
         };
         if finished {
             let from = process.coordinator.latest();
@@ -271,7 +275,7 @@ impl Process {
             }
             tally.steps += 1;
             if tally.steps > STEPS_MAX {
-                return Err(format!("it does not come to an end: {tally:?}"));
+                return Err(format!("it does not come to an end: {tally:?}; {}", self.describe()));
             }
             let harm = tally.steps < simulation.faults.steps;
             if harm && chance.hit(simulation.faults.process_dies) {
@@ -281,6 +285,23 @@ impl Process {
             }
             self.step(harm.then_some(simulation.faults), chance, tally);
         }
+    }
+
+    /// Where it stands, for who looks for the reason.
+    fn describe(&self) -> String {
+        let actors = self.actors.iter().map(|actor| {
+            let Actor { at, idle, asleep_until, .. } = actor;
+            let (head, subtask) = self.surroundings.assembly.place(at.shared.reports.task);
+            let node = self.surroundings.assembly.node_name(head);
+            format!(
+                "{node}/{subtask} idle {idle} backlog {} asleep until {asleep_until:?} {}",
+                at.backlog(),
+                at.describe()
+            )
+        });
+        let actors = actors.collect::<Vec<_>>().join("; ");
+        let (chores, events) = (self.chores.len(), self.events.len());
+        format!("at {:?} {chores} chores, {events} events, {actors}; told {:?}", self.clock.elapsed(), self.told)
     }
 
     /// One thing happens.
@@ -346,7 +367,11 @@ impl Process {
             }
         }
         // What one task put out may be what others wait for.
-        self.actors.iter_mut().enumerate().filter(|(other, _)| *other != index).for_each(|(_, actor)| actor.idle = false);
+        self.actors
+            .iter_mut()
+            .enumerate()
+            .filter(|(other, _)| *other != index)
+            .for_each(|(_, actor)| actor.idle = false);
         true
     }
 
@@ -382,7 +407,8 @@ impl Process {
                     self.actors.iter_mut().for_each(|actor| actor.idle = false);
                 }
                 Action::Finish(outcome) => self.outcome = Some(outcome),
-                Action::Answer { .. } | Action::Tell(_) => {}
+                Action::Tell(happening) => self.told = Some(happening),
+                Action::Answer { .. } => {}
                 action => self.chores.push_back(action),
             }
         }

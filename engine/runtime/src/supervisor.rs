@@ -87,7 +87,7 @@ impl Surroundings {
             let before = from.and_then(|from| from.manifest.node(crate::dead_letter::LETTERS));
             let states = before.map(crate::checkpoint::restore::writer_states).unwrap_or_default();
             let writer = sink.writer(&crate::dead_letter::schema(), subtask, &states).map_err(JobError::DeadLetters)?;
-            Ok(Arc::new(Mutex::new(LetterWriter::new(&graph.name, writer))))
+            Ok(Arc::new(Mutex::new(LetterWriter::new(&graph.name, writer, self.checkpoints))))
         };
         if self.checkpoints {
             return open(Subtask { index: task, parallelism: self.assembly.tasks.len() }).map(Some);
@@ -409,9 +409,9 @@ fn keep(
 /// Does what there is to do with files and sinks; what came of it.
 pub(crate) fn carry_out(keeper: &mut Keeper, context: &Surroundings, action: Action) -> Option<Event> {
     match action {
-        Action::Write { task, attempt, checkpoint, target, snapshot } => {
+        Action::Write { task, attempt, checkpoint, target, last, snapshot } => {
             let result = keeper.write(task, checkpoint, target, &snapshot);
-            Some(Event::Written { task, attempt, checkpoint, result })
+            Some(Event::Written { task, attempt, checkpoint, last, result })
         }
         Action::Complete { checkpoint, target, finished, record } => {
             let now = context.clock.processing_time_ms();

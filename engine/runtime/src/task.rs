@@ -95,6 +95,14 @@ impl Task {
         }
     }
 
+    /// What it waits for, for who looks for the reason.
+    pub(crate) fn describe(&self) -> String {
+        match &self.head {
+            Head::Source(_) => "source".to_owned(),
+            Head::Channels(inputs) => inputs.describe(),
+        }
+    }
+
     /// The most elements that wait in a channel that leads out.
     pub(crate) fn backlog(&self) -> usize {
         let lanes = self.output.edges.iter().flat_map(|edge| &edge.lanes);

@@ -178,9 +178,9 @@ impl Coordinator {
                     self.region_is_down(region, now, &mut out);
                 }
             }
-            Event::Written { task, attempt, checkpoint, result } => {
+            Event::Written { task, attempt, checkpoint, last, result } => {
                 if self.is_current(task, attempt) {
-                    self.written(task, checkpoint, result, now, &mut out);
+                    self.written((task, last), checkpoint, result, now, &mut out);
                 }
             }
             Event::Completed { checkpoint, result } => self.completed(checkpoint, result, now, &mut out),
@@ -292,7 +292,8 @@ impl Coordinator {
             pending.writing.insert(task);
             let attempt = self.regions[self.plan.tasks[task].region].1;
             let target = pending.target;
-            out.push(Action::Write { task, attempt, checkpoint, target, snapshot: Arc::new(snapshot) });
+            let snapshot = Arc::new(snapshot);
+            out.push(Action::Write { task, attempt, checkpoint, target, last: false, snapshot });
         }
     }
 
@@ -456,7 +457,7 @@ impl Coordinator {
 
     fn written(
         &mut self,
-        task: TaskId,
+        (task, last): (TaskId, bool),
         checkpoint: u64,
         result: Result<TaskRecord, SnapshotError>,
         now: Duration,
@@ -471,6 +472,7 @@ impl Coordinator {
                 let base = self.complete.get(&record.confirmed).and_then(|base| base.get(&task));
                 let record = chained(record, base);
                 if let Some(Some(words)) = self.ended.get_mut(&task)
+                    && last
                     && pending.target == Target::Checkpoints
                 {
                     words.record = Some((checkpoint, record.clone()));
@@ -669,7 +671,8 @@ impl Pending {
             _ => {
                 self.writing.insert(task);
                 let target = self.target;
-                out.push(Action::Write { task, attempt, checkpoint, target, snapshot: Arc::clone(&words.snapshot) });
+                let snapshot = Arc::clone(&words.snapshot);
+                out.push(Action::Write { task, attempt, checkpoint, target, last: true, snapshot });
             }
         }
     }

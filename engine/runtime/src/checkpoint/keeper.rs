@@ -45,7 +45,15 @@ impl Keeper {
         let letters = assembly.graph.dead_letters.iter().map(|sink| (assembly.graph.nodes.len(), Arc::clone(sink)));
         let sinks = sinks.chain(letters).collect();
         let complete = from.map(|from| (from.manifest.checkpoint, from.clone())).into_iter().collect();
-        Keeper { storage, savepoints: BTreeMap::new(), complete, sinks, started: BTreeSet::new(), assembly, sabotage: None }
+        Keeper {
+            storage,
+            savepoints: BTreeMap::new(),
+            complete,
+            sinks,
+            started: BTreeSet::new(),
+            assembly,
+            sabotage: None,
+        }
     }
 
     /// Breaks the protocol, to show that it is seen.
@@ -199,16 +207,31 @@ impl Keeper {
         let stale = files.iter().filter(|name| {
             !needed.contains(name.as_str()) && checkpoint_in(name).is_some_and(|number| number < pending_from)
         });
-        // A manifest goes before its files: none is left that names what is gone.
-        for name in old.chain(stale) {
-            let _again_with_the_next = storage.delete(name);
+        // Manifests go first: none is left that names what is gone.
+        if old.map(|name| storage.delete(name)).filter(Result::is_err).count() == 0 {
+            for name in stale {
+                let _again_with_the_next = storage.delete(name);
+            }
         }
+    }
+
+    /// Before the job goes back to `from`, what is newer must be gone: a manifest that could not be written may be there all the
+    /// same, and what it names is about to be removed.
+    fn forget_newer(&self, from: Option<u64>) -> Result<(), SnapshotError> {
+        let Some(storage) = &self.storage else { return Ok(()) };
+        for name in storage.list(CHECKPOINTS)? {
+            if checkpoint_of(&name).is_some_and(|number| from.is_none_or(|from| number > from)) {
+                storage.delete(&name)?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes the sinks of a region ready: for the first time, or again from where the job goes on.
     pub(crate) fn ready(&mut self, region: RegionId, from: Option<u64>) -> Result<(), JobError> {
         let letters = self.assembly.graph.nodes.len();
         let again = !self.started.insert(region);
+        self.forget_newer(from).map_err(JobError::Files)?;
         let from = from.and_then(|from| self.complete.get(&from));
         // Where there are letters, all of the job is one region.
         let nodes: Vec<NodeId> = self.assembly.nodes_of(region).chain([letters]).collect();

@@ -129,6 +129,8 @@ pub(crate) enum Event {
         task: TaskId,
         attempt: u64,
         checkpoint: u64,
+        /// They were the task's last words.
+        last: bool,
         result: Result<TaskRecord, SnapshotError>,
     },
     /// The manifest is there, or is not.
@@ -156,6 +158,7 @@ pub(crate) enum Action {
         attempt: u64,
         checkpoint: u64,
         target: Target,
+        last: bool,
         snapshot: Arc<TaskSnapshot>,
     },
     Complete {

@@ -13,10 +13,10 @@ use crate::checkpoint::snapshot::{Barrier, NodeSnapshot};
 use crate::error::JobError;
 use crate::job::Clock;
 use crate::key::KeyEncoder;
-use crate::simulate::Sabotage;
 use crate::operator::isolate::{Isolate, Search};
 use crate::operator::{Emitter, Operator};
 use crate::shared::Shared;
+use crate::simulate::Sabotage;
 
 /// An operator that handles a bundle at a time: one guest call, whose effects are applied together. What is needed of rows is
 /// computed for a whole batch, however small the bundles are.
