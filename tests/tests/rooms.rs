@@ -7,18 +7,19 @@ use std::path::{Path, PathBuf};
 use wasmill_tests::root;
 
 /// Each crate and the rooms that it may depend on.
-const WALLS: [(&str, &[&str]); 6] = [
+const WALLS: [(&str, &[&str]); 7] = [
     ("udf-sdk/macros", &[]),
     ("udf-sdk/rust", &["wasmill-udf-macros"]),
     ("engine/host", &[]),
     ("engine/runtime", &["wasmill-host"]),
     ("engine/connectors", &["wasmill-host", "wasmill-runtime"]),
-    ("engine/cli", &["wasmill-host", "wasmill-runtime", "wasmill-connectors"]),
+    ("engine/web", &["wasmill-runtime"]),
+    ("engine/cli", &["wasmill-host", "wasmill-runtime", "wasmill-connectors", "wasmill-web"]),
 ];
 
 /// Words that a room never speaks.
 const UNSPOKEN: [(&str, &[&str]); 3] = [
-    ("engine/runtime", &["wasmtime", "parquet", "object_store"]),
+    ("engine/runtime", &["wasmtime", "parquet", "object_store", "axum", "hyper", "tokio"]),
     ("engine/host", &["crossbeam", "datafusion", "Watermark", "Barrier"]),
     ("engine/connectors", &["wasmtime"]),
 ];

@@ -1,5 +1,6 @@
 //! The arguments of the program and their help.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -11,8 +12,42 @@ Examples:
   wasmill run job.yaml --set parallelism=4 --set bundle.size=2000
   wasmill run job.yaml --set udfs.legs.on-error=skip --set nodes.out.path=/tmp/out
 
-Exit codes: 0 done, 1 the job failed, 2 the job is not valid or the command is wrong, 130 stopped by Ctrl-C.
+While it runs, other commands reach it: wasmill jobs, checkpoint, savepoint, stop, cancel, swap.
+
+Exit codes: 0 done, 1 the job failed, 2 the job is not valid or the command is wrong, 130 stopped by Ctrl-C, or before its end
+with nothing committed.
 The first Ctrl-C stops the sources and finishes what is on its way; the second leaves at once.";
+
+const JOBS_EXAMPLES: &str = "\
+A job is found by a file that only its user can read, in $XDG_RUNTIME_DIR/wasmill or wasmill-UID of the folder for temporary files.
+docs/control.md has the HTTP interface behind these commands.
+
+Examples:
+  wasmill jobs
+  wasmill stop flights";
+
+const SAVEPOINT_EXAMPLES: &str = "\
+Prints where it is, which `wasmill run --from` takes; the rest is told on standard error.
+
+Examples:
+  wasmill savepoint flights
+  wasmill savepoint flights --to s3://bucket/flights/monday";
+
+const STOP_EXAMPLES: &str = "\
+Takes a savepoint, so that the job can go on from there, then ends it; prints where the savepoint is. With --drain windows and timers
+fire first, as if the sources had ended: what comes out is final, and the job is not meant to go on.
+
+Examples:
+  wasmill stop flights
+  wasmill stop flights --no-savepoint
+  wasmill stop flights-4711 --drain --to /var/kept/flights";
+
+const SWAP_EXAMPLES: &str = "\
+The job takes a checkpoint, loads the file in place of the UDF's, and goes on with the state it has. Where types or states do not fit, it
+says so and goes on as before.
+
+Example:
+  wasmill swap flights legs legs.py";
 
 const CHECK_EXAMPLES: &str = "\
 Checks everything that can be wrong: shape, names, types, functions, input files. Loads and opens each UDF, reads no row, writes nothing;
@@ -62,6 +97,37 @@ pub(crate) enum Command {
     /// Validate a job without running it
     #[command(after_help = CHECK_EXAMPLES)]
     Check(JobArgs),
+    /// List the jobs of this user that run on this machine
+    #[command(after_help = JOBS_EXAMPLES)]
+    Jobs,
+    /// Take a checkpoint of a running job now
+    #[command(after_help = "Example:\n  wasmill checkpoint flights")]
+    Checkpoint(RunningArgs),
+    /// Take a savepoint of a running job, to go on from later
+    #[command(after_help = SAVEPOINT_EXAMPLES)]
+    Savepoint {
+        #[command(flatten)]
+        job: RunningArgs,
+        /// Where, a directory or URL [default: where the job keeps its own]
+        #[arg(long, value_name = "DIR")]
+        to: Option<String>,
+    },
+    /// End a running job after a savepoint
+    #[command(after_help = STOP_EXAMPLES)]
+    Stop(StopArgs),
+    /// End a running job at once; what it has not committed is lost
+    #[command(after_help = "Example:\n  wasmill cancel flights")]
+    Cancel(RunningArgs),
+    /// Give a running job a new version of a UDF
+    #[command(after_help = SWAP_EXAMPLES)]
+    Swap {
+        #[command(flatten)]
+        job: RunningArgs,
+        /// Its name in the job
+        udf: String,
+        /// A .wasm or .py file
+        path: PathBuf,
+    },
     /// Make, build, look into, test and measure UDFs
     #[command(subcommand)]
     Udf(UdfCommand),
@@ -117,6 +183,38 @@ pub(crate) struct RunArgs {
     /// Show no progress and no summary
     #[arg(long, short)]
     pub quiet: bool,
+    /// Where other commands reach the job: an address of loopback, port 0 being any free one, or `off`
+    #[arg(long, value_name = "ADDR|off", default_value = "127.0.0.1:0", value_parser = control)]
+    pub control: Control,
+}
+
+/// Where a job is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Control {
+    Off,
+    At(SocketAddr),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunningArgs {
+    /// Its name, or NAME-PID where several of that name run
+    #[arg(value_name = "JOB")]
+    pub name: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StopArgs {
+    #[command(flatten)]
+    pub job: RunningArgs,
+    /// Let windows and timers fire first, as if the sources had ended
+    #[arg(long)]
+    pub drain: bool,
+    /// Take no savepoint
+    #[arg(long, conflicts_with = "to")]
+    pub no_savepoint: bool,
+    /// Where the savepoint goes, a directory or URL [default: where the job keeps its own]
+    #[arg(long, value_name = "DIR")]
+    pub to: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -210,6 +308,17 @@ fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.to_owned())),
         _ => Err("KEY=VALUE is wanted, such as parallelism=2".into()),
+    }
+}
+
+fn control(text: &str) -> Result<Control, String> {
+    match text.parse() {
+        _ if text == "off" => Ok(Control::Off),
+        Ok(address) if SocketAddr::ip(&address).is_loopback() => Ok(Control::At(address)),
+        _ => {
+            Err("an address of loopback is possible, such as 127.0.0.1:4711 or 127.0.0.1:0 (any free port), or off"
+                .into())
+        }
     }
 }
 
@@ -337,6 +446,16 @@ mod tests {
         assert_eq!(pair("a="), Ok(("a".into(), String::new())));
         assert!(pair("a").is_err());
         assert!(pair("=a").is_err());
+    }
+
+    #[test]
+    fn jobs_are_controlled_from_this_machine_only() {
+        assert_eq!(control("off"), Ok(Control::Off));
+        assert!(matches!(control("127.0.0.1:0"), Ok(Control::At(_))));
+        assert!(matches!(control("[::1]:4711"), Ok(Control::At(_))));
+        for text in ["", "on", "4711", "0.0.0.0:0", "10.0.0.1:80", "localhost:80"] {
+            assert!(control(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The command line: reads arguments, runs what the libraries do, tells a person what came of it.
 
 mod args;
+mod control;
 mod environment;
 mod progress;
 mod report;
@@ -37,6 +38,12 @@ fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => run::check(&args),
+        Command::Jobs => print(&control::jobs()?),
+        Command::Checkpoint(job) => control::checkpoint(&job.name),
+        Command::Savepoint { job, to } => control::savepoint(&job.name, to.as_deref()),
+        Command::Stop(args) => control::stop(&args),
+        Command::Cancel(job) => control::cancel(&job.name),
+        Command::Swap { job, udf, path } => control::swap(&job.name, udf, &path),
         Command::Udf(UdfCommand::New { lang, name }) => udf::new::new(lang, &name),
         Command::Udf(UdfCommand::Build(args)) => udf::build::build(&args),
         Command::Udf(UdfCommand::Inspect { file, json }) => udf::inspect::inspect(&file, json),

@@ -23,6 +23,9 @@ pub(crate) enum Failure {
     Interrupted(String),
     #[error("{0}")]
     Host(#[source] HostError),
+    /// A running job cannot be reached, or found.
+    #[error("{0}")]
+    Control(Box<dyn Error + Send + Sync>),
     /// The command asks for what cannot be.
     #[error("{0}")]
     Usage(String),
@@ -62,6 +65,7 @@ impl Failure {
         let causes = match self {
             Failure::Job(error) => job_causes(error),
             Failure::Host(error) => chain(error.source()),
+            Failure::Control(error) => chain(error.source()),
             other => chain(other.source()),
         };
         let host = match self {

@@ -9,12 +9,15 @@ use wasmill_connectors::checkpoint_storage;
 use wasmill_host::{LogLevel, data_type};
 use wasmill_runtime::checkpoint::restore::Restored;
 use wasmill_runtime::checkpoint::storage::CheckpointStorage;
+use wasmill_runtime::control::{self, Controlled};
 use wasmill_runtime::error::JobError;
 use wasmill_runtime::graph::JobGraph;
-use wasmill_runtime::job::{self, LogRecord, RunOptions, StopHandle, Summary};
+use wasmill_runtime::job::{self, Clock, LogRecord, RunOptions, RunningJob, StopHandle, Summary, SystemClock};
 use wasmill_runtime::job_file;
+use wasmill_web::discovery::{Announced, Announcement, Folders};
+use wasmill_web::{Listener, Server};
 
-use crate::args::{JobArgs, Level, RunArgs};
+use crate::args::{Control, JobArgs, Level, RunArgs};
 use crate::environment;
 use crate::progress::{Progress, count, rate};
 use crate::report::{Failure, plain};
@@ -65,6 +68,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let graph = graph(&args.job)?;
     let (checkpoints, from) = places(args, &graph)?;
     let goes_on = from.as_ref().map(|from| from.manifest.checkpoint);
+    let control_places = control_places(args, &graph, checkpoints.clone());
     let progress = Arc::new(Progress::new(&graph, args.quiet));
     let options = RunOptions {
         checkpoints,
@@ -72,16 +76,19 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
         allow_non_restored: args.allow_non_restored,
         ..RunOptions::new(log(Arc::clone(&progress), args.log_level))
     };
+    let listener = listen(args, &progress)?;
     if let Some(checkpoint) = goes_on.filter(|_| !args.quiet) {
         progress.line(&format!("going on from checkpoint {checkpoint}"));
     }
     let job = job::start(&graph, options).map_err(|error| Failure::Job(Box::new(error)))?;
+    let reachable = listener.and_then(|listener| reachable(listener, args, &graph, &job, control_places, &progress));
     let interrupted = stop_on_signal(job.stop_handle(), Arc::clone(&progress))?;
     while !job.is_finished() {
         progress.show(job.metrics());
         std::thread::sleep(POLL);
     }
     let outcome = job.wait();
+    drop(reachable);
     progress.finish();
     let interrupted = interrupted.load(Ordering::Relaxed);
     match outcome {
@@ -89,22 +96,93 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
             if !args.quiet {
                 eprint!("{}", summary_text(&graph, &summary));
             }
-            match interrupted && summary.stopped {
-                true => Err(Failure::Interrupted(match summary.checkpoint {
-                    Some(checkpoint) => format!(
-                        "stopped by a signal; what was read has been committed, and the job can go on from checkpoint {checkpoint} \
-                         (--resume)"
-                    ),
-                    None => "stopped by a signal; what was read has been committed".into(),
-                })),
-                false => Ok(()),
+            let goes_on = summary.checkpoint.map_or_else(String::new, |checkpoint| {
+                format!(", and the job can go on from checkpoint {checkpoint} (--resume)")
+            });
+            match (summary.stopped, interrupted) {
+                (true, true) => {
+                    Err(Failure::Interrupted(format!("stopped by a signal; what was read has been committed{goes_on}")))
+                }
+                (true, false) if !args.quiet => {
+                    eprintln!("stopped by a command; what was read has been committed{goes_on}");
+                    Ok(())
+                }
+                _ => Ok(()),
             }
         }
         Err(JobError::Stopped) if interrupted => {
             Err(Failure::Interrupted("stopped by a signal before the end; nothing was committed".into()))
         }
+        Err(JobError::Stopped) => {
+            Err(Failure::Interrupted("stopped by a command before the end; nothing was committed".into()))
+        }
         Err(error) => Err(Failure::Job(Box::new(error))),
     }
+}
+
+/// What lets other commands reach the job, for as long as it is kept. The first goes first: nobody is led where nobody listens.
+type Reachable = (Announced, Server);
+
+/// Listens where the arguments say. A job that cannot be reached runs all the same, unless it is to be reached at a certain port.
+fn listen(args: &RunArgs, progress: &Progress) -> Result<Option<Listener>, Failure> {
+    let Control::At(address) = args.control else { return Ok(None) };
+    match Listener::bind(address).map_err(|error| Failure::Control(Box::new(error))) {
+        Ok(listener) => Ok(Some(listener)),
+        Err(failure) if address.port() != 0 => Err(failure),
+        Err(failure) => {
+            warn(progress, &failure);
+            Ok(None)
+        }
+    }
+}
+
+/// Answers commands, and says where.
+fn reachable(
+    listener: Listener,
+    args: &RunArgs,
+    graph: &JobGraph,
+    job: &RunningJob,
+    places: Option<control::Places>,
+    progress: &Progress,
+) -> Option<Reachable> {
+    let serve = || {
+        let server = listener
+            .serve(Arc::new(Controlled::new(graph, job, places)))
+            .map_err(|error| Failure::Control(Box::new(error)))?;
+        let announcement = Announcement {
+            job: graph.name().to_owned(),
+            pid: std::process::id(),
+            address: server.address(),
+            token: server.token().clone(),
+            started_at_millis: SystemClock.processing_time_ms(),
+            job_file: std::path::absolute(&args.job.job).map_err(Failure::file("find", &args.job.job))?,
+        };
+        let announced =
+            Folders::from_environment().announce(&announcement).map_err(|error| Failure::Control(Box::new(error)))?;
+        Ok((announced, server))
+    };
+    serve().inspect_err(|failure| warn(progress, failure)).ok()
+}
+
+fn warn(progress: &Progress, failure: &Failure) {
+    let text = failure.text();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    progress.line(&plain(&format!("warning: no command will reach this job (--control off: none shall): {text}")));
+}
+
+/// Where a job that keeps `checkpoints` keeps what commands ask it for.
+fn control_places(
+    args: &RunArgs,
+    graph: &JobGraph,
+    checkpoints: Option<Arc<dyn CheckpointStorage>>,
+) -> Option<control::Places> {
+    let config = &graph.config().checkpoint;
+    let dir = config.dir.as_ref()?;
+    let savepoints =
+        config.savepoint_dir.clone().unwrap_or_else(|| format!("{}/savepoints", dir.trim_end_matches('/')));
+    let base = base_of(&args.job);
+    let open = Box::new(move |place: &str| checkpoint_storage(&base, place));
+    Some(control::Places { checkpoints: checkpoints?, savepoints, open })
 }
 
 /// Where the job keeps checkpoints, and what it goes on from.

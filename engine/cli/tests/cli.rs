@@ -63,12 +63,18 @@ fn runner() -> PathBuf {
 fn help_shows_commands_and_examples() {
     let ran = wasmill(&folder().keep(), &["--help"]);
     assert_eq!(ran.code, Some(0));
-    for word in ["run", "check", "udf", "config", "schema", "completions", "Examples:"] {
+    for word in
+        ["run", "check", "jobs", "savepoint", "stop", "swap", "udf", "config", "schema", "completions", "Examples:"]
+    {
         assert!(ran.out.contains(word), "{word} in {}", ran.out);
     }
-    for command in
-        [&["run", "--help"][..], &["udf", "bench", "--help"], &["udf", "new", "--help"], &["udf", "build", "--help"]]
-    {
+    for command in [
+        &["run", "--help"][..],
+        &["udf", "bench", "--help"],
+        &["udf", "new", "--help"],
+        &["udf", "build", "--help"],
+        &["stop", "--help"],
+    ] {
         assert!(wasmill(Path::new("."), command).out.contains("Examples:"), "{command:?}");
     }
 }
@@ -81,6 +87,9 @@ fn a_wrong_command_is_a_usage_error() {
         &["run", "x.yaml", "--set", "novalue"],
         &["udf", "new", "--lang", "cobol", "x"],
         &["udf", "new", "--lang", "rust", "Bad-Name"],
+        &["run", "x.yaml", "--control", "0.0.0.0:80"],
+        &["stop"],
+        &["stop", "x", "--no-savepoint", "--to", "y"],
     ] {
         let ran = wasmill(Path::new("."), arguments);
         assert_eq!((ran.code, ran.err.starts_with("error:")), (Some(2), true), "{arguments:?}: {}", ran.err);

@@ -8,6 +8,7 @@
 //! a while meet its successor. So a claim whose process was killed stays, and a person removes it. A store without conditional writes
 //! (some that imitate S3) is asked first and written to then: of two jobs that start within a second, both may believe to be alone.
 
+use std::io::Read;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -17,7 +18,6 @@ use futures_util::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutMode, PutOptions, PutPayload, WriteMultipart};
 use serde::{Deserialize, Serialize};
-use std::io::Read;
 use wasmill_runtime::checkpoint::storage::{CheckpointStorage, Claim, StorageError, check_name, check_prefix};
 use wasmill_runtime::connector::ConnectorError;
 

@@ -182,6 +182,11 @@ impl StopHandle {
         self.ask(Request::Cancel, None).map(drop)
     }
 
+    /// Has it been told to stop, and said that it will?
+    pub fn is_stopping(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
     fn ask(
         &self,
         request: impl FnOnce(u64) -> Request,

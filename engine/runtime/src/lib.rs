@@ -29,6 +29,7 @@ pub mod validate;
 pub mod batch;
 pub mod checkpoint;
 pub mod connector;
+pub mod control;
 pub mod dead_letter;
 mod exchange;
 mod fixed;
