@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use wasmill_host::data_type;
 
+use crate::batch::StreamElement;
 use crate::checkpoint::SnapshotError;
 use crate::checkpoint::manifest::{NodeManifest, SubtaskManifest};
 use crate::checkpoint::protocol::{RegionId, TaskId, TaskPlan};
@@ -120,11 +121,12 @@ impl Assembly {
     pub(crate) fn describe_of(graph: &JobGraph, id: NodeId, max_parallelism: usize) -> NodeManifest {
         let node = &graph.nodes[id];
         let notation = |data_type, nullable| data_type::display(data_type, nullable).unwrap_or_default();
-        let (key, call) = match &node.operation {
-            Operation::Rows { call, key } | Operation::Filter { call, key } | Operation::Window { call, key, .. } => {
-                (key.as_slice(), Some(call))
+        let key = node.operation.key().unwrap_or_default();
+        let call = match &node.operation {
+            Operation::Rows { call, .. } | Operation::Filter { call, .. } | Operation::Window { call, .. } => {
+                Some(call)
             }
-            _ => (&[][..], None),
+            _ => None,
         };
         let input = node.inputs.first().map_or(&node.schema, |(input, _)| &graph.nodes[*input].schema);
         let key = key.iter().map(|column| input.field(*column));
@@ -215,18 +217,56 @@ impl Assembly {
         let chain = &self.chains[chain];
         let operators = self.operators(chain, subtask, from, &shared)?;
         let first = &self.graph.nodes[chain[0]];
+        let mut kept = self.kept(chain, subtask, from)?;
         let head = match &first.operation {
             Operation::Source { .. } => self.source_head(chain[0], subtask, seed.control, from, &shared)?,
             _ => {
                 let mut inputs = Inputs::new(seed.inlets);
-                if let Some(from) = from {
-                    self.restore_inputs(&mut inputs, chain[0], subtask, from)
-                        .map_err(|error| JobError::Restore { node: first.name.clone(), error })?;
-                }
+                let senders: Vec<(NodeId, usize)> = inputs.senders().collect();
+                let place = |sender: &(NodeId, usize)| (chain[0], sender.0, sender.1);
+                inputs.restore(senders.iter().map(|sender| kept.remove(&place(sender)).unwrap_or_default()));
                 Head::Channels(inputs)
             }
         };
-        Ok(Task { head, chain: operators, output: Output { edges: seed.edges }, shared, confirmed: 0 })
+        // What has no channel any more, where nodes were joined in one task, comes before all else.
+        let early = kept.into_iter().flat_map(|((node, ..), elements)| {
+            let position = operators.iter().position(|chained| chained.node == node).unwrap_or(0);
+            elements.into_iter().filter_map(move |element| match element {
+                StreamElement::Batch(batch) => Some((position, batch)),
+                _ => None,
+            })
+        });
+        let early = early.collect();
+        Ok(Task { head, chain: operators, output: Output { edges: seed.edges }, shared, confirmed: 0, early })
+    }
+
+    /// What was in channels to nodes of a chain: by node, sending node and sending subtask.
+    fn kept(
+        &self,
+        chain: &[NodeId],
+        subtask: usize,
+        from: Option<&Restored>,
+    ) -> Result<BTreeMap<(NodeId, NodeId, usize), Vec<StreamElement>>, JobError> {
+        let mut kept = BTreeMap::new();
+        let Some(from) = from else { return Ok(kept) };
+        for &id in chain {
+            let node = &self.graph.nodes[id];
+            let Some(before) = from.manifest.node(&node.name) else { continue };
+            let state = NodeState { from, node: before, subtask, parallelism: node.parallelism };
+            for (input, _) in &node.inputs {
+                let sender = &self.graph.nodes[*input];
+                let key = node.operation.key().filter(|key| !key.is_empty());
+                let key = key.map(|key| KeyEncoder::new(&sender.schema, key)).transpose();
+                let found = key
+                    .map_err(SnapshotError::Arrow)
+                    .and_then(|key| state.channels(&sender.name, sender.parallelism, key.as_ref()));
+                let found = found.map_err(|error| JobError::Restore { node: node.name.clone(), error })?;
+                for (sender_subtask, elements) in found.into_iter().enumerate() {
+                    kept.insert((id, *input, sender_subtask), elements);
+                }
+            }
+        }
+        Ok(kept)
     }
 
     fn source_head(
@@ -283,34 +323,6 @@ impl Assembly {
                 message: format!("{} had been read in part, and is not there any more: bring it back", split.id),
             }),
         }
-    }
-
-    fn restore_inputs(
-        &self,
-        inputs: &mut Inputs,
-        id: NodeId,
-        subtask: usize,
-        from: &Restored,
-    ) -> Result<(), SnapshotError> {
-        let node = &self.graph.nodes[id];
-        let Some(before) = from.manifest.node(&node.name) else { return Ok(()) };
-        let state = NodeState { from, node: before, subtask, parallelism: node.parallelism };
-        let mut kept = BTreeMap::new();
-        for (input, exchange) in &node.inputs {
-            let sender = &self.graph.nodes[*input];
-            let key = match exchange {
-                Exchange::Hash(key) => Some(KeyEncoder::new(&sender.schema, key)?),
-                Exchange::Forward | Exchange::Rebalance => None,
-            };
-            for (sender_subtask, elements) in
-                state.channels(&sender.name, sender.parallelism, key.as_ref())?.into_iter().enumerate()
-            {
-                kept.insert((*input, sender_subtask), elements);
-            }
-        }
-        let senders: Vec<(NodeId, usize)> = inputs.senders().collect();
-        inputs.restore(senders.iter().map(|sender| kept.remove(sender).unwrap_or_default()));
-        Ok(())
     }
 
     fn operators(

@@ -128,6 +128,16 @@ pub(crate) enum Operation {
     },
 }
 
+impl Operation {
+    /// The columns of the key, of an operation that can have one.
+    pub(crate) fn key(&self) -> Option<&[usize]> {
+        match self {
+            Operation::Rows { key, .. } | Operation::Filter { key, .. } | Operation::Window { key, .. } => Some(key),
+            _ => None,
+        }
+    }
+}
+
 /// Where a `with` puts a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ColumnPlace {

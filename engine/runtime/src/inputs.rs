@@ -153,6 +153,15 @@ impl Inputs {
 
     /// An element that waits in some channel, each channel in turn. A channel whose barrier has come waits for the others.
     fn ready(&mut self) -> Result<Option<(usize, StreamElement)>, JobError> {
+        // What has waited longest comes first: after a restore with another parallelism, rows that follow those here may come on
+        // other channels.
+        for channel in 0..self.ports.len() {
+            if !self.is_blocked(channel)
+                && let Some(element) = self.ports[channel].waiting.pop_front()
+            {
+                return Ok(Some((channel, element)));
+            }
+        }
         for _ in 0..self.ports.len() {
             let channel = self.next;
             self.next = (self.next + 1) % self.ports.len();
@@ -160,9 +169,6 @@ impl Inputs {
                 continue;
             }
             let port = &mut self.ports[channel];
-            if let Some(element) = port.waiting.pop_front() {
-                return Ok(Some((channel, element)));
-            }
             match port.inlet.elements.try_recv() {
                 Ok(element) => {
                     port.received += 1;

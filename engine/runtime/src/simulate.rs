@@ -154,10 +154,15 @@ impl Simulation<'_> {
         let mut chance = Chance::new(self.seed);
         let clock = Arc::new(VirtualClock(AtomicU64::new(1_000_000_000)));
         let mut tally = Tally::default();
+        let mut last = 0;
         for incarnation in 0.. {
-            let graph = (self.graph)(incarnation);
-            let mut process =
-                Process::begin(self, &graph, &clock).map_err(|error| format!("start {incarnation}: {error}"))?;
+            let mut begun = Process::begin(self, &(self.graph)(incarnation), &clock);
+            match begun {
+                // With this parallelism it cannot: as its user would, it is started as it was.
+                Err(JobError::Unfit(_)) => begun = Process::begin(self, &(self.graph)(last), &clock),
+                _ => last = incarnation,
+            }
+            let mut process = begun.map_err(|error| format!("start {incarnation}: {error}"))?;
             match process.live(self, &mut chance, &mut tally)? {
                 Life::Over => break,
                 Life::Again => {}

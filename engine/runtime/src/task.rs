@@ -6,7 +6,7 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, Select};
 use serde_json::json;
 
-use crate::batch::{WATERMARK_MAX, position};
+use crate::batch::{Batch, WATERMARK_MAX, position};
 use crate::checkpoint::snapshot::{Alignment, Barrier, NodeSnapshot, Stop, TaskSnapshot};
 use crate::config::BarrierBundle;
 use crate::connector::RejectedRow;
@@ -29,6 +29,8 @@ pub(crate) struct Task {
     pub shared: Arc<Shared>,
     /// [`Barrier::confirmed`] of the last barrier.
     pub confirmed: u64,
+    /// Rows that a checkpoint has kept for an operator of the chain, by its place: they come before all others.
+    pub early: Vec<(usize, Batch)>,
 }
 
 /// What elements enter the chain from.
@@ -82,6 +84,12 @@ impl Task {
             shared: &self.shared,
             confirmed: &mut self.confirmed,
         };
+        if !self.early.is_empty() {
+            let entry = NodeMetrics::default();
+            for (place, batch) in std::mem::take(&mut self.early) {
+                Emitter::new(&mut chain.chain[place..], chain.output, &entry).emit(batch)?;
+            }
+        }
         match &mut self.head {
             Head::Source(source) => source.turn(&mut chain),
             Head::Channels(inputs) => inputs.turn(&mut chain),

@@ -13,9 +13,9 @@ use super::snapshot::Barrier;
 pub(crate) struct Changes {
     /// The checkpoint to which changes belong now.
     next: u64,
-    /// Slot → the checkpoint of its last change.
-    last: Vec<u64>,
-    /// The slots of each checkpoint, each under its last: an earlier mention is stale.
+    /// Slot → where it is mentioned last: the checkpoint, and the place among its slots.
+    last: Vec<(u64, u32)>,
+    /// The slots of each checkpoint. All but the last mention of one are stale.
     slots: VecDeque<(u64, Vec<u32>)>,
     /// Keys that went, under the checkpoint in which they did.
     gone: VecDeque<(u64, KeyBytes)>,
@@ -24,6 +24,9 @@ pub(crate) struct Changes {
     /// Keys told by checkpoints since the last full one.
     told: usize,
 }
+
+/// A slot that has not changed; no checkpoint has the number 0.
+const NEVER: (u64, u32) = (0, 0);
 
 /// What a barrier asks for.
 pub(crate) struct Asked {
@@ -44,13 +47,19 @@ impl Changes {
         for &slot in slots {
             let slot_index = slot as usize;
             if self.last.len() <= slot_index {
-                self.last.resize(slot_index + 1, 0);
+                self.last.resize(slot_index + 1, NEVER);
             }
-            if self.last[slot_index] != next {
-                self.last[slot_index] = next;
-                match self.slots.back_mut() {
-                    Some((of, slots)) if *of == next => slots.push(slot),
-                    _ => self.slots.push_back((next, vec![slot])),
+            if self.last[slot_index].0 == next {
+                continue;
+            }
+            match self.slots.back_mut() {
+                Some((of, slots)) if *of == next => {
+                    self.last[slot_index] = (next, slots.len() as u32);
+                    slots.push(slot);
+                }
+                _ => {
+                    self.last[slot_index] = (next, 0);
+                    self.slots.push_back((next, vec![slot]));
                 }
             }
         }
@@ -59,13 +68,13 @@ impl Changes {
     /// The slot is free: what it is used for next has not changed before.
     pub(crate) fn forget(&mut self, slot: u32) {
         if let Some(last) = self.last.get_mut(slot as usize) {
-            *last = 0;
+            *last = NEVER;
         }
     }
 
     /// `key`, in `slot`, has no value any more.
     pub(crate) fn gone(&mut self, slot: u32, key: &[u8]) {
-        let known = self.last.get(slot as usize).is_some_and(|last| *last != 0);
+        let known = self.last.get(slot as usize).is_some_and(|last| *last != NEVER);
         self.forget(slot);
         // What was never told need not be taken back.
         if self.first.is_none() || !known {
@@ -89,8 +98,10 @@ impl Changes {
         let first = *self.first.get_or_insert(barrier.checkpoint);
         self.next = barrier.checkpoint + 1;
         let changed = || {
-            let current = self.slots.iter().flat_map(|(of, slots)| slots.iter().map(move |slot| (*of, *slot)));
-            current.filter(|(of, slot)| self.last[*slot as usize] == *of).map(|(_, slot)| slot)
+            let mentions = self.slots.iter().flat_map(|(of, slots)| {
+                slots.iter().enumerate().map(move |(place, slot)| ((*of, place as u32), *slot))
+            });
+            mentions.filter(|(mention, slot)| self.last[*slot as usize] == *mention).map(|(_, slot)| slot)
         };
         let mut told = 0;
         let full = barrier.full || confirmed < first || {
@@ -164,6 +175,8 @@ mod tests {
                         let mut told = match &asked.slots {
                             None => state.clone(),
                             Some(slots) => {
+                                let distinct: std::collections::HashSet<_> = slots.iter().collect();
+                                prop_assert_eq!(distinct.len(), slots.len(), "a key is told once");
                                 let mut told = complete[&confirmed].clone();
                                 told.extend(slots.iter().filter_map(|slot| state.get_key_value(&(*slot as u8))));
                                 told

@@ -504,6 +504,9 @@ impl Coordinator {
         }
         // Given up meanwhile: it is complete all the same, and nobody builds on it.
         let Some(pending) = self.pending.remove(&checkpoint) else { return };
+        if pending.target == Target::Checkpoints {
+            self.subsume(checkpoint, out);
+        }
         self.failures = 0;
         self.last_done = Some(now);
         let savepoint = pending.target != Target::Checkpoints;
@@ -524,13 +527,28 @@ impl Coordinator {
         out.push(Action::Commit { checkpoint, prepared });
     }
 
+    /// Older ones that are still on their way are not waited for: going back to one of them would undo what this one commits.
+    fn subsume(&mut self, checkpoint: u64, out: &mut Vec<Action>) {
+        let older = self.pending.range(..checkpoint).filter(|(_, pending)| pending.target == Target::Checkpoints);
+        for number in older.map(|(number, _)| *number).collect::<Vec<_>>() {
+            self.give_up(number, "a newer one is complete", false, Duration::ZERO, out);
+        }
+    }
+
     /// Old checkpoints go; not those on which one that is on its way builds.
     fn retain(&mut self, out: &mut Vec<Action>) {
         let retained = self.plan.checkpoints.as_ref().map_or(1, |policy| policy.retained.max(1));
         let mut keep: BTreeSet<u64> = self.complete.keys().rev().take(retained).copied().collect();
         keep.extend(self.pending.values().map(|pending| pending.confirmed));
         self.complete.retain(|checkpoint, _| keep.contains(checkpoint));
-        let pending_from = self.pending.keys().next().copied().unwrap_or(self.next);
+        // Last words are written once, for a checkpoint that may have been given up since, and used by all later ones: from a
+        // complete one on, that one names their files.
+        let newest = self.complete.values().next_back();
+        let told = self.ended.iter().filter_map(|(task, words)| Some((task, words.as_ref()?.record.as_ref()?)));
+        let is_named = |task: &TaskId, record: &TaskRecord| newest.and_then(|newest| newest.get(task)) == Some(record);
+        let unnamed =
+            told.filter(|(task, (_, record))| !is_named(task, record)).map(|(_, (checkpoint, _))| *checkpoint);
+        let pending_from = self.pending.keys().copied().chain(unnamed).min().unwrap_or(self.next);
         out.push(Action::Retain { checkpoints: self.complete.keys().copied().collect(), pending_from });
     }
 
@@ -585,10 +603,6 @@ impl Coordinator {
     fn give_up(&mut self, checkpoint: u64, why: &str, fault: bool, now: Duration, out: &mut Vec<Action>) {
         let Some(pending) = self.pending.remove(&checkpoint) else { return };
         self.last_done = Some(now.max(self.last_done.unwrap_or_default()));
-        // Files of a checkpoint that was given up are nobody's: what was written for it alone is written again.
-        for words in self.ended.values_mut().flatten() {
-            words.record.take_if(|(of, _)| *of == checkpoint);
-        }
         if pending.stop.is_some() {
             self.stop_request = None;
         }

@@ -70,6 +70,32 @@ pub(crate) fn job(graph: &JobGraph, from: &Restored, allow_non_restored: bool) -
             )));
         }
         states(graph, id, before).map_err(unfit)?;
+        rows_on_their_way(graph, id, before, from).map_err(unfit)?;
+    }
+    Ok(())
+}
+
+/// Rows on their way find their subtask by key. Without one they could be put anywhere, and others that follow them elsewhere: their
+/// order would be lost, and with it their place before watermarks.
+fn rows_on_their_way(graph: &JobGraph, id: usize, before: &NodeManifest, from: &Restored) -> Result<(), String> {
+    let node = &graph.nodes[id];
+    let refused = |what: &str| {
+        let (was, is) = (before.subtasks.len(), node.parallelism);
+        Err(format!(
+            "node \"{}\" had {was} subtasks and has {is} now, while {what}, which have no key to find their subtask by: keep its \
+             parallelism, or change it with a savepoint, which has no rows on their way",
+            before.id
+        ))
+    };
+    if before.subtasks.len() == node.parallelism {
+        return Ok(());
+    }
+    let keyed = node.operation.key().is_some_and(|key| !key.is_empty());
+    if !keyed && before.subtasks.iter().any(|subtask| subtask.bundle.is_some()) {
+        return refused("rows of open bundles are in the checkpoint (checkpoint.bundle: persist)");
+    }
+    if !keyed && from.manifest.channels.iter().any(|channel| channel.to == before.id && channel.file.is_some()) {
+        return refused("rows that a barrier has overtaken are in the checkpoint (unaligned)");
     }
     Ok(())
 }

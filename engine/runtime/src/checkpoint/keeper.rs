@@ -193,7 +193,8 @@ impl Keeper {
     /// again with the next.
     pub(crate) fn retain(&mut self, checkpoints: &BTreeSet<u64>, pending_from: u64) {
         let Some(storage) = &self.storage else { return };
-        self.complete.retain(|checkpoint, _| checkpoints.contains(checkpoint));
+        let wanted = |number: u64| number >= pending_from || checkpoints.contains(&number);
+        self.complete.retain(|checkpoint, _| wanted(*checkpoint));
         let needed: BTreeSet<&str> = self
             .complete
             .values()
@@ -201,8 +202,7 @@ impl Keeper {
             .map(|file| file.name.as_str())
             .collect();
         let manifests = storage.list(CHECKPOINTS).unwrap_or_default();
-        let old =
-            manifests.iter().filter(|name| checkpoint_of(name).is_some_and(|number| !checkpoints.contains(&number)));
+        let old = manifests.iter().filter(|name| checkpoint_of(name).is_some_and(|number| !wanted(number)));
         let files = storage.list("state/").unwrap_or_default();
         let stale = files.iter().filter(|name| {
             !needed.contains(name.as_str()) && checkpoint_in(name).is_some_and(|number| number < pending_from)

@@ -59,7 +59,7 @@ pub(crate) enum Target {
 }
 
 /// One part of a checkpoint, written.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct TaskRecord {
     pub nodes: Vec<NodeRecord>,
     pub channels: Vec<ChannelManifest>,
@@ -67,7 +67,7 @@ pub(crate) struct TaskRecord {
     pub confirmed: u64,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct NodeRecord {
     pub node: usize,
     pub subtask: usize,

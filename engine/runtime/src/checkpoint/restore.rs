@@ -108,6 +108,8 @@ pub(crate) struct MyKeys<'a> {
     pub fields: &'a [StateField],
     /// In the order of `fields`.
     pub states: &'a [ArrayRef],
+    /// Of [`NodeState::own`], whose this is.
+    pub told_by: usize,
 }
 
 impl NodeState<'_> {
@@ -162,7 +164,8 @@ impl NodeState<'_> {
                         };
                         let rows: Vec<u32> = (0..batch.keys.len() as u32).filter(mine).collect();
                         let (keys, states) = (&batch.keys, batch.states.as_slice());
-                        visit(&MyKeys { keys, rows: &rows, fields: &fields, states })?;
+                        let told_by = if self.is_rescaled() { told_by } else { 0 };
+                        visit(&MyKeys { keys, rows: &rows, fields: &fields, states, told_by })?;
                     }
                     Ok(())
                 })?;

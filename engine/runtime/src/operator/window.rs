@@ -412,8 +412,11 @@ impl BundleOperator for Window {
         let own: Vec<CallerState> = state.own()?;
         self.udf.restore(own.iter().copied());
         self.watermark = self.udf.state().watermark;
-        // Subtasks of a node have the same watermark at a barrier; if not, the later one had fired no more than it says.
-        state.keyed(|mine| self.take_over(mine, self.watermark, state))
+        // Unaligned barriers reach subtasks at different times: what each had fired, its own watermark says.
+        state.keyed(|mine| {
+            let watermark = own.get(mine.told_by).map_or(WATERMARK_MIN, |own| own.watermark);
+            self.take_over(mine, watermark, state)
+        })
     }
 
     fn key(&self) -> Option<&KeyEncoder> {
