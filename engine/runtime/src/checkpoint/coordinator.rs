@@ -647,6 +647,11 @@ impl Coordinator {
                 Request::Stop { stop, .. } => (Target::Checkpoints, Some(stop)),
                 Request::Checkpoint(_) | Request::Cancel(_) => (Target::Checkpoints, None),
             };
+            // A task that has come past an unaligned barrier does not go on with it when the next one comes.
+            let aligned = self.plan.checkpoints.as_ref().is_some_and(|policy| policy.alignment == Alignment::Aligned);
+            if stop.is_some() || !aligned {
+                self.give_up_all("a newer one was asked for", out);
+            }
             let checkpoint = self.trigger(target, Some(number), stop, now, out);
             if stop.is_some() {
                 self.ending = Some(Ending::Stopping(checkpoint));
