@@ -9,7 +9,7 @@ GUEST_OUT := guests/target/wasm32-wasip2/release
 DEMO_UDFS := guests/demo/udfs/distance.wasm guests/demo/udfs/delays.wasm
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build build-tests python-runner guests demo install test test-rust test-python fuzz bench lint fmt clean
+.PHONY: help setup build build-tests python-runner guests demo install test test-rust test-python fuzz simulate soak bench lint fmt clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,6 +73,14 @@ fuzz: ## Fuzzes TARGET=frame, effects, describe or job_file for SECONDS=60 (need
 	@mkdir -p $(FUZZ_FOUND)
 	cargo +nightly fuzz run --fuzz-dir $(FUZZ) $(TARGET) $(FUZZ_FOUND) $(FUZZ)/corpus/$(TARGET) -- \
 	  -max_total_time=$(SECONDS) -timeout=30 -rss_limit_mb=2048 $(FUZZ_WORDS:%=-dict=%)
+
+SEEDS ?= 1000
+FROM ?= 0
+simulate: build-tests ## Random jobs with every kind of failure, under SEEDS=1000 seeds FROM=0 on, or under one SEED
+	SEEDS=$(SEEDS) FROM=$(FROM) SEED=$(SEED) cargo test --release --workspace --test simulate -- --nocapture
+
+soak: build-tests ## The program killed KILLS=1000 times on real files, and gone on with
+	KILLS=$(or $(KILLS),1000) cargo test --release --workspace --test crash -- --nocapture
 
 bench: build-tests ## Criterion, a table of ratios, and plots; QUICK=1: in under four minutes
 	@# The build of `make test`, whole, so that nothing is compiled a second time with other features.

@@ -187,7 +187,7 @@ impl Scenario {
         let mut job = JobSpec::new("simulated", ".")
             .config("execution.checkpointing.dir", "memory")
             .config("execution.checkpointing.interval", &format!("{}ms", self.interval_ms))
-            .config("execution.checkpointing.timeout", "2s")
+            .config("execution.checkpointing.timeout", "10s")
             .config("execution.checkpointing.tolerable-failed-checkpoints", "2")
             .config("execution.checkpointing.max-concurrent-checkpoints", &self.concurrent.to_string())
             .config("execution.checkpointing.unaligned.enabled", unaligned)

@@ -356,7 +356,7 @@ impl Process {
                 return true;
             }
             if chance.hit(faults.task_sleeps) {
-                actor.asleep_until = now + Duration::from_millis(chance.below(3000));
+                actor.asleep_until = now + Duration::from_millis(chance.below(12_000));
             }
         }
         match actor.at.turn() {
