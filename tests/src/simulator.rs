@@ -37,7 +37,7 @@ impl FaultyStorage {
 
     fn fails(&self) -> Option<u64> {
         let mut chance = lock(&self.chance);
-        chance.hit(*lock(&self.failing)).then(|| chance.next())
+        chance.hit(*lock(&self.failing)).then(|| chance.number())
     }
 }
 

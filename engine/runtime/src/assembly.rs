@@ -45,6 +45,12 @@ pub(crate) struct Assembly {
     pub max_parallelism: Vec<usize>,
 }
 
+/// The ends by which barriers reach sources.
+pub(crate) type Controls = BTreeMap<TaskId, Sender<Barrier>>;
+
+/// What was in channels: by receiving node, sending node and sending subtask.
+type Kept = BTreeMap<(NodeId, NodeId, usize), Vec<StreamElement>>;
+
 /// One task before it is opened: channels are made for a whole region, UDFs on the thread that calls them.
 pub(crate) struct Seed {
     pub task: TaskId,
@@ -174,7 +180,7 @@ impl Assembly {
         &self,
         region: RegionId,
         elements_max: Option<usize>,
-    ) -> Result<(Vec<Seed>, BTreeMap<TaskId, Sender<Barrier>>), JobError> {
+    ) -> Result<(Vec<Seed>, Controls), JobError> {
         let mut inlets: BTreeMap<(usize, usize), Vec<Inlet>> = BTreeMap::new();
         let mut edges: BTreeMap<(usize, usize), Vec<Edge>> = BTreeMap::new();
         for (to, chain) in self.chains.iter().enumerate().filter(|(chain, _)| self.regions[*chain] == region) {
@@ -225,7 +231,7 @@ impl Assembly {
                 let senders: Vec<(NodeId, usize)> = inputs.senders().collect();
                 let place = |sender: &(NodeId, usize)| (chain[0], sender.0, sender.1);
                 inputs.restore(senders.iter().map(|sender| kept.remove(&place(sender)).unwrap_or_default()));
-                Head::Channels(inputs)
+                Head::Channels(Box::new(inputs))
             }
         };
         // What has no channel any more, where nodes were joined in one task, comes before all else.
@@ -240,14 +246,9 @@ impl Assembly {
         Ok(Task { head, chain: operators, output: Output { edges: seed.edges }, shared, confirmed: 0, early })
     }
 
-    /// What was in channels to nodes of a chain: by node, sending node and sending subtask.
-    fn kept(
-        &self,
-        chain: &[NodeId],
-        subtask: usize,
-        from: Option<&Restored>,
-    ) -> Result<BTreeMap<(NodeId, NodeId, usize), Vec<StreamElement>>, JobError> {
-        let mut kept = BTreeMap::new();
+    /// What was in channels to nodes of a chain.
+    fn kept(&self, chain: &[NodeId], subtask: usize, from: Option<&Restored>) -> Result<Kept, JobError> {
+        let mut kept = Kept::new();
         let Some(from) = from else { return Ok(kept) };
         for &id in chain {
             let node = &self.graph.nodes[id];

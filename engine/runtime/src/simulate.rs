@@ -8,15 +8,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Sender, unbounded};
+use crossbeam::channel::{Receiver, unbounded};
 
-use crate::assembly::Assembly;
+use crate::assembly::{Assembly, Controls};
 use crate::checkpoint::coordinator::Coordinator;
 use crate::checkpoint::fit;
 use crate::checkpoint::keeper::Keeper;
-use crate::checkpoint::protocol::{Action, Event, Happening, Outcome, Plan, RegionId, Request, TaskId};
+use crate::checkpoint::protocol::{Action, Event, Happening, Outcome, Plan, RegionId, Request};
 use crate::checkpoint::restore::Restored;
-use crate::checkpoint::snapshot::{Barrier, Stop};
+use crate::checkpoint::snapshot::Stop;
 use crate::checkpoint::storage::CheckpointStorage;
 use crate::error::JobError;
 use crate::graph::JobGraph;
@@ -116,7 +116,7 @@ impl Chance {
         Chance(seed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -126,7 +126,7 @@ impl Chance {
 
     /// Below `bound`; 0 for 0.
     pub fn below(&mut self, bound: u64) -> u64 {
-        if bound == 0 { 0 } else { self.next() % bound }
+        if bound == 0 { 0 } else { self.number() % bound }
     }
 
     /// True so many times in a million.
@@ -191,7 +191,7 @@ struct Actor {
 struct Region {
     attempt: u64,
     cancelled: Arc<AtomicBool>,
-    controls: BTreeMap<TaskId, Sender<Barrier>>,
+    controls: Controls,
 }
 
 struct Process {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use wasmill_host::LogLevel;
 
-use crate::assembly::{Assembly, Seed};
+use crate::assembly::{Assembly, Controls, Seed};
 use crate::checkpoint::coordinator::Coordinator;
 use crate::checkpoint::keeper::Keeper;
 use crate::checkpoint::protocol::{Action, Event, Happening, Outcome, Refusal, RegionId, Request, TaskId};
@@ -135,7 +135,7 @@ pub(crate) enum Wish {
 struct Running {
     attempt: u64,
     cancelled: Arc<AtomicBool>,
-    controls: BTreeMap<TaskId, Sender<Barrier>>,
+    controls: Controls,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -310,7 +310,7 @@ impl Supervisor {
         attempt: u64,
         from: Option<&Restored>,
         cancelled: &Arc<AtomicBool>,
-    ) -> Result<(BTreeMap<TaskId, Sender<Barrier>>, Vec<JoinHandle<()>>), (JobError, Vec<JoinHandle<()>>)> {
+    ) -> Result<(Controls, Vec<JoinHandle<()>>), (JobError, Vec<JoinHandle<()>>)> {
         let assembly = &self.surroundings.assembly;
         let elements_max = assembly.graph.config.exchange_elements_max;
         let (seeds, controls) = assembly.seeds(region, Some(elements_max)).map_err(|error| (error, Vec::new()))?;

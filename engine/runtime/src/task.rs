@@ -36,7 +36,7 @@ pub(crate) struct Task {
 /// What elements enter the chain from.
 pub(crate) enum Head {
     Source(Box<SourceHead>),
-    Channels(Inputs),
+    Channels(Box<Inputs>),
 }
 
 pub(crate) struct SourceHead {

@@ -249,13 +249,12 @@ impl NodeState<'_> {
 /// What all writers of a sink said.
 pub(crate) fn writer_states(node: &NodeManifest) -> Vec<WriterState> {
     let own = node.subtasks.iter().map(|subtask| &subtask.own);
-    own.filter_map(|own| WriterState::deserialize_own(own)).collect()
+    own.filter_map(written_state).collect()
 }
 
-impl WriterState {
-    fn deserialize_own(own: &serde_json::Value) -> Option<WriterState> {
-        own.get("writer").and_then(|writer| writer.as_str()).map(|writer| WriterState(writer.to_owned()))
-    }
+/// What a sink's writer said, in the words of its operator.
+fn written_state(own: &serde_json::Value) -> Option<WriterState> {
+    own.get("writer").and_then(|writer| writer.as_str()).map(|writer| WriterState(writer.to_owned()))
 }
 
 impl MyKeys<'_> {
