@@ -16,7 +16,7 @@ use wasmill_benches::report::{Setting, page};
 use wasmill_benches::same::check;
 use wasmill_benches::scaling::SCALING;
 use wasmill_benches::work::{WORK, Work};
-use wasmill_benches::{BenchError, Way, latency, open, program, python, root, scaling, values, wasmill};
+use wasmill_benches::{BenchError, Way, checkpoints, latency, open, program, python, root, scaling, values, wasmill};
 use wasmill_runtime::udf_file::Environment;
 
 /// That of the program.
@@ -97,6 +97,7 @@ fn singly(pace: &Pace, environment: &Environment, wanted: &Wanted) -> Result<Vec
     if wanted.fits("memory") {
         figures.extend(program::memory(pace)?);
     }
+    figures.extend(checkpoints::measure(pace, environment, |id| wanted.fits(id))?);
     if wanted.fits(values::ID) {
         figures.extend(values::measure(pace, environment)?);
     }

@@ -19,6 +19,7 @@ pub mod wasmill;
 
 pub mod same;
 
+pub mod checkpoints;
 pub mod latency;
 pub mod program;
 pub mod scaling;

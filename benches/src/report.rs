@@ -50,7 +50,7 @@ pub fn page(figures: &[Figure], setting: &Setting) -> String {
 }
 
 /// What is no piece of [`WORK`].
-const TITLES: [(&str, &str); 5] = [
+const TITLES: [(&str, &str); 9] = [
     (
         "latency-rust",
         "from the generator to the sink at 100 rows/s, default settings, Rust `i + 1`. The time runs from the moment at \
@@ -68,6 +68,23 @@ const TITLES: [(&str, &str); 5] = [
         "Resident memory. `job`: the most of all of `wasmill run` with a Python UDF; `instance`: each further Python instance with \
      its task; `growth`: in the second half of 10 M rows (4 M with QUICK), reached within 1 MB. Pages that are mapped several times count once. \
      Worker process: itself alone",
+    ),
+    (
+        "checkpoint-overhead",
+        "Rust, mean per key, a million keys in no order: the pace with a checkpoint every second ÷ that without any, in pairs",
+    ),
+    (
+        "checkpoint-slow-udf",
+        "Rust, a millisecond of work a row, bundles of 1000, `checkpoint.bundle: persist`, unaligned: from the barrier to the manifest",
+    ),
+    (
+        "snapshot",
+        "Bytes of a checkpoint ÷ its time, from the barrier to the manifest: Rust, mean per key, 10 M keys (1 M with QUICK). Native: as \
+         many bytes to the same disk in one file, synced",
+    ),
+    (
+        "restore",
+        "From the start of the job to its first row, keys of the checkpoint ÷ that time; 10 M keys (1 M with QUICK)",
     ),
     ("scaling", "Pace on two cores ÷ on one: two splits, parallelism 2"),
 ];

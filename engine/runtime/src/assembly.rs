@@ -12,12 +12,12 @@ use crate::checkpoint::manifest::{NodeManifest, SubtaskManifest};
 use crate::checkpoint::protocol::{RegionId, TaskId, TaskPlan};
 use crate::checkpoint::restore::{NodeState, Restored};
 use crate::checkpoint::snapshot::Barrier;
-use crate::config::default_max_parallelism;
+use crate::config::{BarrierBundle, default_max_parallelism};
 use crate::connector::{ConnectorError, Subtask, WriterState};
 use crate::error::JobError;
 use crate::exchange::{Edge, Inlet, Output, Wires, partition, wires};
 use crate::graph::{Exchange, JobGraph, NodeId, Operation};
-use crate::inputs::Inputs;
+use crate::inputs::{Inputs, WaitingBarriers};
 use crate::key::KeyEncoder;
 use crate::operator::{Chained, Operator, SinkOperator, build};
 use crate::shared::Shared;
@@ -221,7 +221,11 @@ impl Assembly {
     pub(crate) fn open(&self, seed: Seed, from: Option<&Restored>, shared: Arc<Shared>) -> Result<Task, JobError> {
         let (chain, subtask) = self.tasks[seed.task];
         let chain = &self.chains[chain];
-        let operators = self.operators(chain, subtask, from, &shared)?;
+        let mut operators = self.operators(chain, subtask, from, &shared)?;
+        if shared.checkpoints && shared.config.checkpoint_bundle == BarrierBundle::Persist {
+            let waiting = WaitingBarriers::new(&seed.inlets, Some(&seed.control));
+            operators.iter_mut().for_each(|chained| chained.operator.watch(&waiting));
+        }
         let first = &self.graph.nodes[chain[0]];
         let mut kept = self.kept(chain, subtask, from)?;
         let head = match &first.operation {

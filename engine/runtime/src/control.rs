@@ -208,12 +208,23 @@ impl JobControl for Controlled {
             bundles: counted.bundles.get(),
             ..known.clone()
         });
+        let recovery = &self.metrics.recovery;
+        let checkpoint = recovery.last_checkpoint().map(|last| CompletedCheckpoint {
+            id: last.id,
+            completed_at_millis: last.completed_at_ms,
+            bytes: last.bytes,
+            millis: millis(last.took),
+        });
         JobStatus {
             name: self.name.clone(),
-            state: if self.handle.is_stopping() { JobState::Stopping } else { JobState::Running },
+            state: match (self.handle.is_stopping(), recovery.is_restarting()) {
+                (true, _) => JobState::Stopping,
+                (false, true) => JobState::Restarting,
+                (false, false) => JobState::Running,
+            },
             uptime_millis: millis(self.started.elapsed()),
-            restarts: 0,
-            checkpoint: None,
+            restarts: recovery.restarts.get(),
+            checkpoint,
             nodes: nodes.collect(),
         }
     }

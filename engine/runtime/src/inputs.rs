@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam::channel::{Select, TryRecvError};
+use crossbeam::channel::{Receiver, Select, TryRecvError};
 
 use crate::batch::{StreamElement, WATERMARK_MIN};
 use crate::checkpoint::snapshot::{Alignment, Barrier, ChannelSnapshot, TaskSnapshot};
@@ -25,6 +25,26 @@ pub(crate) struct Inputs {
     newest: u64,
     /// Of no node: what enters a chain from channels was put out by another task's.
     entry: Arc<NodeMetrics>,
+}
+
+/// Barriers that have come to a task and are not taken in yet, as its operators see them.
+#[derive(Clone)]
+pub(crate) struct WaitingBarriers {
+    overtaking: Vec<Receiver<Urgent>>,
+    /// Of a source.
+    asked: Option<Receiver<Barrier>>,
+}
+
+impl WaitingBarriers {
+    pub(crate) fn new(inlets: &[Inlet], asked: Option<&Receiver<Barrier>>) -> WaitingBarriers {
+        let overtaking = inlets.iter().map(|inlet| inlet.urgent.clone()).collect();
+        WaitingBarriers { overtaking, asked: asked.cloned() }
+    }
+
+    pub(crate) fn are_there(&self) -> bool {
+        self.overtaking.iter().any(|barriers| !barriers.is_empty())
+            || self.asked.as_ref().is_some_and(|barriers| !barriers.is_empty())
+    }
 }
 
 /// One channel.
@@ -109,7 +129,7 @@ impl Inputs {
         let entry = Arc::clone(&self.entry);
         let Some((channel, element)) = self.ready()? else {
             // Nothing waits: what is held back goes on now, not when more comes.
-            chain.emitter(&entry).flush()?;
+            chain.emitter(&entry).flush(false)?;
             return Ok(Turn::Wait(self.patience(chain)));
         };
         match element {

@@ -1,7 +1,8 @@
 //! Counters of a running job: written by tasks once a batch, read by whoever watches.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// A number that only grows.
 #[derive(Debug, Default)]
@@ -43,17 +44,68 @@ pub struct Progress {
     pub total: Counter,
 }
 
+/// A checkpoint that is complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastCheckpoint {
+    pub id: u64,
+    /// Milliseconds since 1970-01-01T00:00Z.
+    pub completed_at_ms: i64,
+    /// Of all files that it names, those of earlier ones too.
+    pub bytes: u64,
+    /// From its barrier to its manifest.
+    pub took: Duration,
+}
+
+/// How the job has fared as a whole.
+#[derive(Debug, Default)]
+pub struct Recovery {
+    /// How often a part of it was started again after a failure.
+    pub restarts: Counter,
+    restarting: AtomicBool,
+    last: Mutex<Option<LastCheckpoint>>,
+}
+
+impl Recovery {
+    /// Does a part of it wait to be started again?
+    pub fn is_restarting(&self) -> bool {
+        self.restarting.load(Ordering::Relaxed)
+    }
+
+    /// The newest checkpoint.
+    pub fn last_checkpoint(&self) -> Option<LastCheckpoint> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn failed(&self) {
+        self.restarts.add(1);
+        self.restarting.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn started(&self) {
+        self.restarting.store(false, Ordering::Relaxed);
+    }
+
+    pub(crate) fn completed(&self, checkpoint: LastCheckpoint) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(checkpoint);
+    }
+}
+
 /// The metrics of a job.
 #[derive(Debug)]
 pub struct JobMetrics {
     /// In the order of [`crate::graph::JobGraph::nodes`].
     pub nodes: Vec<(String, Arc<NodeMetrics>)>,
     pub progress: Progress,
+    pub recovery: Recovery,
 }
 
 impl JobMetrics {
     pub(crate) fn new(names: impl Iterator<Item = String>) -> JobMetrics {
-        JobMetrics { nodes: names.map(|name| (name, Arc::default())).collect(), progress: Progress::default() }
+        JobMetrics {
+            nodes: names.map(|name| (name, Arc::default())).collect(),
+            progress: Progress::default(),
+            recovery: Recovery::default(),
+        }
     }
 
     /// The metrics of the node called `name`.

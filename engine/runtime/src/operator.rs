@@ -19,6 +19,7 @@ use crate::checkpoint::snapshot::{Barrier, NodeSnapshot};
 use crate::error::JobError;
 use crate::exchange::Output;
 use crate::graph::{Node, NodeId, Operation, Place};
+use crate::inputs::WaitingBarriers;
 use crate::metrics::NodeMetrics;
 use crate::shared::Shared;
 
@@ -32,8 +33,12 @@ pub(crate) trait Operator: Send {
     /// Event time has come to `watermark`: emits what that makes due. The chain forwards the watermark itself.
     fn watermark(&mut self, watermark: i64, out: &mut Emitter<'_>) -> Result<(), JobError>;
 
-    /// Emits everything held back: the input is quiet, the bundle's time is over, or input has ended.
-    fn flush(&mut self, out: &mut Emitter<'_>) -> Result<(), JobError>;
+    /// Emits everything held back: the input is quiet, the bundle's time is over, or input has ended. Unless all of it has to be
+    /// done (`whole`), rows may be held back again for a barrier that waits.
+    fn flush(&mut self, whole: bool, out: &mut Emitter<'_>) -> Result<(), JobError>;
+
+    /// Barriers that wait shall not wait long: rows that are held back go into checkpoints.
+    fn watch(&mut self, _: &WaitingBarriers) {}
 
     /// When `flush` is due at the latest, by [`Clock::elapsed`](crate::job::Clock::elapsed), if rows are held back.
     fn flush_due(&self) -> Option<Duration>;
@@ -97,13 +102,14 @@ impl<'a> Emitter<'a> {
         }
     }
 
-    pub(crate) fn flush(&mut self) -> Result<(), JobError> {
+    /// See [`Operator::flush`].
+    pub(crate) fn flush(&mut self, whole: bool) -> Result<(), JobError> {
         match self.chain.split_first_mut() {
             None => Ok(()),
             Some((next, chain)) => {
                 let mut out = Emitter { chain, output: self.output, metrics: &next.metrics };
-                next.operator.flush(&mut out)?;
-                out.flush()
+                next.operator.flush(whole, &mut out)?;
+                out.flush(whole)
             }
         }
     }

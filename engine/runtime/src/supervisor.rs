@@ -13,7 +13,7 @@ use wasmill_host::LogLevel;
 use crate::assembly::{Assembly, Controls, Seed};
 use crate::checkpoint::coordinator::Coordinator;
 use crate::checkpoint::keeper::Keeper;
-use crate::checkpoint::protocol::{Action, Event, Happening, Outcome, Refusal, RegionId, Request, TaskId};
+use crate::checkpoint::protocol::{Action, Event, Happening, Outcome, Refusal, RegionId, Request, Target, TaskId};
 use crate::checkpoint::restore::Restored;
 use crate::checkpoint::snapshot::{Alignment, Barrier, TaskSnapshot};
 use crate::checkpoint::storage::CheckpointStorage;
@@ -21,7 +21,7 @@ use crate::connector::{Committable, Subtask};
 use crate::dead_letter::LetterWriter;
 use crate::error::JobError;
 use crate::job::{Clock, Log, LogRecord};
-use crate::metrics::JobMetrics;
+use crate::metrics::{JobMetrics, LastCheckpoint};
 use crate::shared::{Reports, Shared, locked};
 use crate::simulate::Sabotage;
 
@@ -292,6 +292,7 @@ impl Supervisor {
         let launched = self.launch_all(region, attempt, from.as_ref(), &cancelled);
         match launched {
             Ok((controls, threads)) => {
+                self.surroundings.metrics.recovery.started();
                 self.running.insert(region, Running { attempt, cancelled, controls, threads });
                 None
             }
@@ -350,6 +351,7 @@ impl Supervisor {
     fn tell(&self, happening: &Happening) {
         let message = match happening {
             Happening::Failed { error, wait, from } => {
+                self.surroundings.metrics.recovery.failed();
                 let from = from.map_or("the beginning".to_owned(), |from| format!("checkpoint {from}"));
                 format!("{error}; going on from {from} in {wait:?}")
             }
@@ -413,9 +415,15 @@ pub(crate) fn carry_out(keeper: &mut Keeper, context: &Surroundings, action: Act
             let result = keeper.write(task, checkpoint, target, &snapshot);
             Some(Event::Written { task, attempt, checkpoint, last, result })
         }
-        Action::Complete { checkpoint, target, finished, record } => {
-            let now = context.clock.processing_time_ms();
-            let result = keeper.complete(checkpoint, target, finished, &record, now);
+        Action::Complete { checkpoint, target, finished, began, record } => {
+            let completed_at_ms = context.clock.processing_time_ms();
+            let result = keeper.complete(checkpoint, target, finished, &record, completed_at_ms);
+            if let (Ok(bytes), Target::Checkpoints) = (&result, target) {
+                let took = context.clock.elapsed().saturating_sub(began);
+                let last = LastCheckpoint { id: checkpoint, completed_at_ms, bytes: *bytes, took };
+                context.metrics.recovery.completed(last);
+            }
+            let result = result.map(drop);
             Some(Event::Completed { checkpoint, result })
         }
         Action::Commit { checkpoint, mut prepared } => {

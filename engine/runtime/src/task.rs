@@ -133,7 +133,7 @@ impl Chain<'_> {
 
     pub(crate) fn flush_if_due(&mut self, metrics: &NodeMetrics) -> Result<(), JobError> {
         match flush_due(self.chain) {
-            Some(due) if due <= self.shared.clock.elapsed() => self.emitter(metrics).flush(),
+            Some(due) if due <= self.shared.clock.elapsed() => self.emitter(metrics).flush(false),
             _ => Ok(()),
         }
     }
@@ -143,7 +143,7 @@ impl Chain<'_> {
         // Nothing follows a barrier that stops: what is held back has to be done some time.
         let persist = self.shared.config.checkpoint_bundle == BarrierBundle::Persist && barrier.stop.is_none();
         if !persist {
-            self.emitter(metrics).flush()?;
+            self.emitter(metrics).flush(true)?;
         }
         self.output.barrier(barrier)?;
         self.snapshot(barrier)
@@ -168,7 +168,7 @@ impl Chain<'_> {
     /// The end: what is held back goes out, then the last watermark if input really ended, then the end itself.
     pub(crate) fn end(&mut self, metrics: &NodeMetrics, complete: bool) -> Result<TaskSnapshot, JobError> {
         let mut out = self.emitter(metrics);
-        out.flush()?;
+        out.flush(true)?;
         if complete {
             out.watermark(WATERMARK_MAX)?;
         }
@@ -205,7 +205,7 @@ impl SourceHead {
             Step::Rows(batch) => chain.emitter(&self.metrics).emit(batch)?,
             Step::Rejected { split, rows } => self.rejected(shared, split, &rows)?,
             Step::Wait(time) => {
-                chain.emitter(&self.metrics).flush()?;
+                chain.emitter(&self.metrics).flush(false)?;
                 turn = Turn::Wait(time);
             }
             Step::End => return self.end(chain, true),

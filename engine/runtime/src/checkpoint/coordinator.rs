@@ -489,11 +489,12 @@ impl Coordinator {
         let whole = pending.awaited.is_empty() && pending.writing.is_empty() && !pending.completing;
         if whole && pending.record.len() == self.plan.tasks.len() {
             pending.completing = true;
-            let Pending { target, finished, record, .. } = pending;
+            let Pending { target, finished, began, record, .. } = pending;
             if self.plan.sabotage == Some(Sabotage::CommitBeforeComplete) {
                 out.push(Action::Commit { checkpoint, prepared: prepared(record) });
             }
-            out.push(Action::Complete { checkpoint, target: *target, finished: *finished, record: record.clone() });
+            let (target, finished, began, record) = (*target, *finished, *began, record.clone());
+            out.push(Action::Complete { checkpoint, target, finished, began, record });
         }
     }
 

@@ -123,7 +123,7 @@ impl Keeper {
         Ok(record)
     }
 
-    /// Writes the manifest: from here on the checkpoint is complete.
+    /// Writes the manifest: from here on the checkpoint is complete. Bytes of all that it names.
     pub(crate) fn complete(
         &mut self,
         checkpoint: u64,
@@ -131,7 +131,7 @@ impl Keeper {
         finished: bool,
         record: &Record,
         now_ms: i64,
-    ) -> Result<(), SnapshotError> {
+    ) -> Result<u64, SnapshotError> {
         let storage = Arc::clone(self.storage(target)?);
         let manifest = self.manifest(checkpoint, target, finished, record, now_ms);
         let name = match target {
@@ -139,8 +139,9 @@ impl Keeper {
             Target::Savepoint(_) => SAVEPOINT.to_owned(),
         };
         storage.put(&name, &manifest.write())?;
+        let bytes = manifest.files().map(|file| file.bytes).sum();
         self.complete.insert(checkpoint, Restored::new(Arc::new(manifest), storage));
-        Ok(())
+        Ok(bytes)
     }
 
     fn manifest(&self, checkpoint: u64, target: Target, finished: bool, record: &Record, now_ms: i64) -> Manifest {

@@ -165,6 +165,8 @@ pub(crate) enum Action {
         checkpoint: u64,
         target: Target,
         finished: bool,
+        /// When its barrier was sent.
+        began: Duration,
         record: Record,
     },
     /// What sinks prepared, by node.

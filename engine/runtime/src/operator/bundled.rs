@@ -11,6 +11,7 @@ use crate::checkpoint::SnapshotError;
 use crate::checkpoint::restore::NodeState;
 use crate::checkpoint::snapshot::{Barrier, NodeSnapshot};
 use crate::error::JobError;
+use crate::inputs::WaitingBarriers;
 use crate::job::Clock;
 use crate::key::KeyEncoder;
 use crate::operator::isolate::{Isolate, Search};
@@ -25,6 +26,9 @@ pub(crate) trait BundleOperator: Send {
 
     /// Takes the rows of the bundles that follow, and says how many of them are to be bundled.
     fn begin(&mut self, rows: Batch) -> Result<usize, JobError>;
+
+    /// Those rows.
+    fn rows(&self) -> &Batch;
 
     /// Handles a bundle of these rows. After a [`JobError::Fault`] nothing has changed.
     fn bundle(&mut self, rows: Range<usize>) -> Result<(), JobError>;
@@ -70,9 +74,21 @@ pub(crate) struct Bundled<T> {
     out: Vec<Batch>,
     out_rows_max: usize,
     clock: Arc<dyn Clock>,
+    /// Where rows of an open bundle go into checkpoints: for what must not wait until they are done.
+    hurry: Option<Hurry>,
     /// Only in a simulation: leaves its rows out of checkpoints.
     forgetful: bool,
 }
+
+/// With `checkpoint.bundle: persist` a barrier that overtakes gets through between two calls, and calls are short.
+struct Hurry {
+    waiting: WaitingBarriers,
+    /// Rows of a call that takes as long as one may.
+    rows_max: usize,
+}
+
+/// A tenth of a second is what a barrier may take: through a call, and through what is around it.
+const CALL_TIME: Duration = Duration::from_millis(20);
 
 impl<T: BundleOperator> Bundled<T> {
     pub(crate) fn new(operator: T, shared: &Shared) -> Bundled<T> {
@@ -88,12 +104,13 @@ impl<T: BundleOperator> Bundled<T> {
             out: Vec::new(),
             out_rows_max: config.batch_rows_max,
             clock: Arc::clone(&shared.clock),
+            hurry: None,
             forgetful: shared.sabotage == Some(Sabotage::ForgetBundle),
         }
     }
 
-    /// Hands the open bundle over.
-    fn close(&mut self, out: &mut Emitter<'_>) -> Result<(), JobError> {
+    /// Hands the open bundle over; `whole`: even if a barrier waits.
+    fn close(&mut self, whole: bool, out: &mut Emitter<'_>) -> Result<(), JobError> {
         self.opened = None;
         self.open_rows = 0;
         if self.open.is_empty() {
@@ -101,16 +118,25 @@ impl<T: BundleOperator> Bundled<T> {
         }
         let rows = Batch::concat(&self.open).map_err(|error| self.arrow(error))?;
         self.open.clear();
-        self.run(rows, out)
+        self.run(rows, whole, out)
     }
 
-    /// Handles rows in bundles of at most [`Bundled::rows_max`].
-    fn run(&mut self, rows: Batch, out: &mut Emitter<'_>) -> Result<(), JobError> {
+    /// Handles rows in bundles of at most [`Bundled::rows_max`]. Where a barrier waits, those that are not done are held back.
+    fn run(&mut self, rows: Batch, whole: bool, out: &mut Emitter<'_>) -> Result<(), JobError> {
         let count = self.operator.begin(rows)?;
         let mut at = 0;
         while at < count {
-            let end = (at + self.rows_max).min(count);
+            if !whole && self.is_hurried() {
+                self.hold(self.operator.rows().slice(at, count - at));
+                break;
+            }
+            let rows_max = self.hurry.as_ref().map_or(self.rows_max, |hurry| hurry.rows_max);
+            let end = (at + rows_max).min(count);
+            let began = self.hurry.as_ref().map(|_| self.clock.elapsed());
             self.search.run(at..end, &mut Parts(&mut self.operator))?;
+            if let (Some(hurry), Some(began)) = (&mut self.hurry, began) {
+                hurry.took(end - at, self.clock.elapsed().saturating_sub(began), self.rows_max);
+            }
             at = end;
             if self.operator.ready() >= self.out_rows_max {
                 self.operator.take(&mut self.out)?;
@@ -118,6 +144,18 @@ impl<T: BundleOperator> Bundled<T> {
             }
         }
         self.operator.take(&mut self.out)
+    }
+
+    fn is_hurried(&self) -> bool {
+        self.hurry.as_ref().is_some_and(|hurry| hurry.waiting.are_there())
+    }
+
+    fn hold(&mut self, rows: Batch) {
+        self.open_rows += rows.num_rows();
+        self.open.push(rows);
+        if self.opened.is_none() {
+            self.opened = Some(self.clock.elapsed());
+        }
     }
 
     fn pass_on(&mut self, out: &mut Emitter<'_>) -> Result<(), JobError> {
@@ -140,6 +178,15 @@ impl<T: BundleOperator> Bundled<T> {
 
     fn arrow(&self, error: arrow::error::ArrowError) -> JobError {
         JobError::Arrow { node: self.operator.node().to_owned(), error }
+    }
+}
+
+impl Hurry {
+    /// `rows` rows took so long.
+    fn took(&mut self, rows: usize, time: Duration, rows_max: usize) {
+        let fitting = rows as f64 * CALL_TIME.as_secs_f64() / time.as_secs_f64().max(1e-9);
+        // One slow call says little: the next has at least half, and at most twice as many rows.
+        self.rows_max = (fitting as usize).clamp(self.rows_max / 2, self.rows_max * 2).clamp(1, rows_max);
     }
 }
 
@@ -168,33 +215,37 @@ impl<T: BundleOperator> Operator for Bundled<T> {
             if self.open_rows == 0 && left >= self.rows_max {
                 // As many whole bundles as there are.
                 let rows = left - left % self.rows_max;
-                self.run(batch.slice(offset, rows), out)?;
+                self.run(batch.slice(offset, rows), false, out)?;
                 offset += rows;
-                continue;
+            } else if self.open_rows < self.rows_max {
+                let rows = (self.rows_max - self.open_rows).min(left);
+                self.hold(batch.slice(offset, rows));
+                offset += rows;
             }
-            let rows = (self.rows_max - self.open_rows).min(left);
-            self.open.push(batch.slice(offset, rows));
-            self.open_rows += rows;
-            offset += rows;
-            if self.open_rows == self.rows_max {
-                self.close(out)?;
+            if self.open_rows >= self.rows_max {
+                self.close(false, out)?;
             }
-        }
-        if self.open_rows > 0 && self.opened.is_none() {
-            self.opened = Some(self.clock.elapsed());
+            if self.open_rows > 0 && offset < batch.num_rows() && self.is_hurried() {
+                self.hold(batch.slice(offset, batch.num_rows() - offset));
+                break;
+            }
         }
         self.pass_on(out)
     }
 
     fn watermark(&mut self, watermark: i64, out: &mut Emitter<'_>) -> Result<(), JobError> {
-        self.close(out)?;
+        self.close(true, out)?;
         self.operator.watermark(watermark, &mut self.out)?;
         self.pass_on(out)
     }
 
-    fn flush(&mut self, out: &mut Emitter<'_>) -> Result<(), JobError> {
-        self.close(out)?;
+    fn flush(&mut self, whole: bool, out: &mut Emitter<'_>) -> Result<(), JobError> {
+        self.close(whole, out)?;
         self.pass_on(out)
+    }
+
+    fn watch(&mut self, waiting: &WaitingBarriers) {
+        self.hurry = Some(Hurry { waiting: waiting.clone(), rows_max: self.rows_max });
     }
 
     fn flush_due(&self) -> Option<Duration> {

@@ -288,6 +288,10 @@ impl BundleOperator for Keyed {
         &self.node
     }
 
+    fn rows(&self) -> &Batch {
+        &self.rows
+    }
+
     fn begin(&mut self, rows: Batch) -> Result<usize, JobError> {
         self.arguments = self.udf.arguments(&rows)?;
         let keys = self.encoder.encode(rows.rows());

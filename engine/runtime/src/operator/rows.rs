@@ -121,6 +121,10 @@ impl BundleOperator for With {
         &self.node
     }
 
+    fn rows(&self) -> &Batch {
+        &self.rows
+    }
+
     fn begin(&mut self, rows: Batch) -> Result<usize, JobError> {
         let arguments = self.columns.iter().map(|(_, udf)| udf.arguments(&rows));
         self.arguments = arguments.collect::<Result<_, _>>()?;
@@ -223,7 +227,7 @@ impl Operator for Select {
         Ok(())
     }
 
-    fn flush(&mut self, _: &mut Emitter<'_>) -> Result<(), JobError> {
+    fn flush(&mut self, _: bool, _: &mut Emitter<'_>) -> Result<(), JobError> {
         Ok(())
     }
 
@@ -247,7 +251,7 @@ impl Operator for Retype {
         Ok(())
     }
 
-    fn flush(&mut self, _: &mut Emitter<'_>) -> Result<(), JobError> {
+    fn flush(&mut self, _: bool, _: &mut Emitter<'_>) -> Result<(), JobError> {
         Ok(())
     }
 

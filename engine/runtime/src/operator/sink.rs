@@ -71,7 +71,7 @@ impl Operator for SinkOperator {
         Ok(())
     }
 
-    fn flush(&mut self, _: &mut Emitter<'_>) -> Result<(), JobError> {
+    fn flush(&mut self, _: bool, _: &mut Emitter<'_>) -> Result<(), JobError> {
         let flushed = self.writer.writer().and_then(|writer| writer.flush());
         flushed.map_err(|error| self.failed(error))
     }

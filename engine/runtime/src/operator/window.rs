@@ -366,6 +366,10 @@ impl BundleOperator for Window {
         &self.node
     }
 
+    fn rows(&self) -> &Batch {
+        &self.rows
+    }
+
     fn begin(&mut self, rows: Batch) -> Result<usize, JobError> {
         self.assign(rows)?;
         self.arguments = self.udf.arguments(&self.rows)?;
