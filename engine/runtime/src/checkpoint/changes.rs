@@ -5,19 +5,68 @@ use std::collections::VecDeque;
 use super::keyed::KeyBytes;
 use super::snapshot::Barrier;
 
+/// A set of slots. A bit each: what is asked for every row shall lie in the processor's cache.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Slots(Vec<u64>);
+
+impl Slots {
+    #[inline]
+    fn insert(&mut self, slot: u32) {
+        let word = slot as usize / 64;
+        if word >= self.0.len() {
+            self.0.resize((word + 1).next_power_of_two(), 0);
+        }
+        self.0[word] |= 1 << (slot % 64);
+    }
+
+    fn remove(&mut self, slot: u32) {
+        if let Some(word) = self.0.get_mut(slot as usize / 64) {
+            *word &= !(1 << (slot % 64));
+        }
+    }
+
+    pub(crate) fn contains(&self, slot: u32) -> bool {
+        self.0.get(slot as usize / 64).is_some_and(|word| word >> (slot % 64) & 1 == 1)
+    }
+
+    fn len(&self) -> usize {
+        self.0.iter().map(|word| word.count_ones() as usize).sum()
+    }
+
+    fn extend(&mut self, other: &Slots) {
+        if self.0.len() < other.0.len() {
+            self.0.resize(other.0.len(), 0);
+        }
+        self.0.iter_mut().zip(&other.0).for_each(|(word, other)| *word |= other);
+    }
+
+    /// Ascending.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        self.0.iter().enumerate().flat_map(|(index, word)| {
+            let mut left = *word;
+            std::iter::from_fn(move || {
+                let bit = (left != 0).then(|| left.trailing_zeros())?;
+                left &= left - 1;
+                Some(index as u32 * 64 + bit)
+            })
+        })
+    }
+}
+
 /// Changes of one operator's state, by the checkpoint that will have them first.
 ///
 /// A change before the barrier of checkpoint n belongs to n. A later checkpoint tells it again until some checkpoint from n on is
 /// confirmed: one that failed has told nobody.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Changes {
-    /// The checkpoint to which changes belong now.
-    next: u64,
-    /// Slot → where it is mentioned last: the checkpoint, and the place among its slots.
-    last: Vec<(u64, u32)>,
-    /// The slots of each checkpoint. All but the last mention of one are stale.
-    slots: VecDeque<(u64, Vec<u32>)>,
-    /// Keys that went, under the checkpoint in which they did.
+    /// Since the last barrier.
+    now: Slots,
+    /// Before each barrier, by its checkpoint.
+    before: VecDeque<(u64, Slots)>,
+    /// Slots whose key may have been told.
+    known: Slots,
+    /// Keys that went since the last barrier.
+    gone_now: KeyBytes,
     gone: VecDeque<(u64, KeyBytes)>,
     /// The first barrier that came. Before it is confirmed nothing can be built on.
     first: Option<u64>,
@@ -25,97 +74,54 @@ pub(crate) struct Changes {
     told: usize,
 }
 
-/// A slot that has not changed; no checkpoint has the number 0.
-const NEVER: (u64, u32) = (0, 0);
-
 /// What a barrier asks for.
 pub(crate) struct Asked {
-    /// `None`: every key.
-    pub slots: Option<Vec<u32>>,
+    /// `None`: every key. Some may be free by now.
+    pub slots: Option<Slots>,
     /// May be there again.
     pub gone: KeyBytes,
 }
 
 impl Changes {
-    pub(crate) fn new() -> Changes {
-        Changes { next: 1, last: Vec::new(), slots: VecDeque::new(), gone: VecDeque::new(), first: None, told: 0 }
+    /// The value of `slot` has changed.
+    #[inline]
+    pub(crate) fn touch(&mut self, slot: u32) {
+        self.now.insert(slot);
+        self.known.insert(slot);
     }
 
-    /// The values of `slots` have changed.
-    pub(crate) fn touch(&mut self, slots: &[u32]) {
-        let next = self.next;
-        for &slot in slots {
-            let slot_index = slot as usize;
-            if self.last.len() <= slot_index {
-                self.last.resize(slot_index + 1, NEVER);
-            }
-            if self.last[slot_index].0 == next {
-                continue;
-            }
-            match self.slots.back_mut() {
-                Some((of, slots)) if *of == next => {
-                    self.last[slot_index] = (next, slots.len() as u32);
-                    slots.push(slot);
-                }
-                _ => {
-                    self.last[slot_index] = (next, 0);
-                    self.slots.push_back((next, vec![slot]));
-                }
-            }
-        }
-    }
-
-    /// The slot is free: what it is used for next has not changed before.
+    /// The slot is free: what it is used for next has not been told.
     pub(crate) fn forget(&mut self, slot: u32) {
-        if let Some(last) = self.last.get_mut(slot as usize) {
-            *last = NEVER;
-        }
+        self.known.remove(slot);
     }
 
     /// `key`, in `slot`, has no value any more.
     pub(crate) fn gone(&mut self, slot: u32, key: &[u8]) {
-        let known = self.last.get(slot as usize).is_some_and(|last| *last != NEVER);
-        self.forget(slot);
         // What was never told need not be taken back.
-        if self.first.is_none() || !known {
-            return;
+        if self.first.is_some() && self.known.contains(slot) {
+            self.gone_now.push(key);
         }
-        match self.gone.back_mut() {
-            Some((of, keys)) if *of == self.next => keys.push(key),
-            _ => {
-                let mut keys = KeyBytes::default();
-                keys.push(key);
-                self.gone.push_back((self.next, keys));
-            }
-        }
+        self.forget(slot);
     }
 
     /// What the checkpoint of `barrier` has to tell of `live` keys. Changes from here on belong to the next one.
     pub(crate) fn take(&mut self, barrier: &Barrier, live: usize) -> Asked {
         let confirmed = barrier.confirmed;
-        self.slots.retain(|(of, _)| *of > confirmed);
+        self.before.push_back((barrier.checkpoint, std::mem::take(&mut self.now)));
+        self.gone.push_back((barrier.checkpoint, std::mem::take(&mut self.gone_now)));
+        self.before.retain(|(of, _)| *of > confirmed);
         self.gone.retain(|(of, _)| *of > confirmed);
         let first = *self.first.get_or_insert(barrier.checkpoint);
-        self.next = barrier.checkpoint + 1;
-        let changed = || {
-            let mentions = self.slots.iter().flat_map(|(of, slots)| {
-                slots.iter().enumerate().map(move |(place, slot)| ((*of, place as u32), *slot))
-            });
-            mentions.filter(|(mention, slot)| self.last[*slot as usize] == *mention).map(|(_, slot)| slot)
-        };
-        let mut told = 0;
-        let full = barrier.full || confirmed < first || {
-            told = changed().count();
-            self.told + told >= live
-        };
-        if full {
+        let mut slots = Slots::default();
+        self.before.iter().for_each(|(_, changed)| slots.extend(changed));
+        let changed = slots.len();
+        if barrier.full || confirmed < first || self.told + changed >= live {
             if !barrier.full {
                 self.told = 0;
             }
             return Asked { slots: None, gone: KeyBytes::default() };
         }
-        self.told += told;
-        let slots = changed().collect();
+        self.told += changed;
         let mut gone = KeyBytes::default();
         self.gone.iter().flat_map(|(_, keys)| keys.iter()).for_each(|key| gone.push(key));
         Asked { slots: Some(slots), gone }
@@ -153,7 +159,7 @@ mod tests {
         /// A confirmed checkpoint and what the next ones tell on top of it give the state that was there.
         #[test]
         fn what_is_told_adds_up(acts in prop::collection::vec(act(), 0..300)) {
-            let mut changes = Changes::new();
+            let mut changes = Changes::default();
             let mut state: HashMap<u8, u32> = HashMap::new();
             let mut complete: HashMap<u64, HashMap<u8, u32>> = HashMap::new();
             let (mut checkpoint, mut confirmed, mut value) = (0, 0, 0);
@@ -162,7 +168,7 @@ mod tests {
                 match act {
                     Act::Set(key) => {
                         state.insert(key, value);
-                        changes.touch(&[u32::from(key)]);
+                        changes.touch(u32::from(key));
                     }
                     Act::Remove(key) => {
                         if state.remove(&key).is_some() {
@@ -175,10 +181,8 @@ mod tests {
                         let mut told = match &asked.slots {
                             None => state.clone(),
                             Some(slots) => {
-                                let distinct: std::collections::HashSet<_> = slots.iter().collect();
-                                prop_assert_eq!(distinct.len(), slots.len(), "a key is told once");
                                 let mut told = complete[&confirmed].clone();
-                                told.extend(slots.iter().filter_map(|slot| state.get_key_value(&(*slot as u8))));
+                                told.extend(slots.iter().filter_map(|slot| state.get_key_value(&(slot as u8))));
                                 told
                             }
                         };
@@ -198,14 +202,17 @@ mod tests {
 
     #[test]
     fn few_changes_are_told_alone() {
-        let mut changes = Changes::new();
-        changes.touch(&(0..100).collect::<Vec<_>>());
-        assert!(changes.take(&barrier(1, 0), 100).slots.is_none());
-        changes.touch(&[5, 7, 5]);
-        assert_eq!(changes.take(&barrier(2, 1), 100).slots, Some(vec![5, 7]));
+        let mut changes = Changes::default();
+        let mut told = |changes: &mut Changes, checkpoint, confirmed| {
+            changes.take(&barrier(checkpoint, confirmed), 100).slots.map(|slots| slots.iter().collect::<Vec<_>>())
+        };
+        (0..100).for_each(|slot| changes.touch(slot));
+        assert_eq!(told(&mut changes, 1, 0), None);
+        [5, 70, 5].into_iter().for_each(|slot| changes.touch(slot));
+        assert_eq!(told(&mut changes, 2, 1), Some(vec![5, 70]));
         // 2 failed: what it told is told again.
-        changes.touch(&[7, 9]);
-        assert_eq!(changes.take(&barrier(3, 1), 100).slots, Some(vec![5, 7, 9]));
-        assert_eq!(changes.take(&barrier(4, 3), 100).slots, Some(vec![]));
+        [70, 9].into_iter().for_each(|slot| changes.touch(slot));
+        assert_eq!(told(&mut changes, 3, 1), Some(vec![5, 9, 70]));
+        assert_eq!(told(&mut changes, 4, 3), Some(vec![]));
     }
 }

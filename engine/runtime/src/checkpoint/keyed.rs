@@ -54,6 +54,11 @@ pub(crate) struct KeyBytes {
 }
 
 impl KeyBytes {
+    /// For so many keys of about so many bytes.
+    pub(crate) fn with_capacity(keys: usize, bytes: usize) -> KeyBytes {
+        KeyBytes { bytes: Vec::with_capacity(keys * bytes), ends: Vec::with_capacity(keys) }
+    }
+
     pub(crate) fn push(&mut self, key: &[u8]) {
         self.bytes.extend_from_slice(key);
         self.ends.push(self.bytes.len());

@@ -78,7 +78,7 @@ impl Keyed {
             by_call: states.iter().any(|state| state.access == Access::Call),
             states: states.clone(),
             layout: KeyLayout::new(input, key, false),
-            changes: context.shared.checkpoints.then(Changes::new),
+            changes: context.shared.checkpoints.then(Changes::default),
             keyed: !key.is_empty() || !states.is_empty(),
             filters,
             rows: Batch::empty(),
@@ -143,7 +143,9 @@ impl Keyed {
         for index in 0..self.bundle.slots.len() {
             let slot = self.bundle.slots[index];
             if self.has_value(slot) {
-                self.changes.iter_mut().filter(|_| changed).for_each(|changes| changes.touch(&[slot]));
+                if let Some(changes) = self.changes.as_mut().filter(|_| changed) {
+                    changes.touch(slot);
+                }
                 continue;
             }
             if let Some(changes) = &mut self.changes {
@@ -176,12 +178,12 @@ impl Keyed {
         let Some(changes) = self.changes.as_mut().filter(|_| self.keyed) else { return Ok(None) };
         let asked = changes.take(barrier, self.table.len());
         let full = asked.slots.is_none();
-        let mut slots = asked.slots.unwrap_or_else(|| self.table.live());
+        let mut slots = asked.slots.map_or_else(|| self.table.live(), |slots| slots.iter().collect());
         slots.retain(|slot| self.has_value(*slot));
         if self.udf.sabotage() == Some(Sabotage::DropStateWrite) {
             slots.pop();
         }
-        let mut keys = KeyBytes::default();
+        let mut keys = KeyBytes::with_capacity(slots.len(), self.encoder.width().unwrap_or(0));
         slots.iter().for_each(|slot| keys.push(self.table.key(*slot)));
         asked.gone.iter().filter(|key| self.table.find(key).is_none()).for_each(|key| keys.push(key));
         Ok(Some(KeyedSnapshot { full, layout: self.layout.clone(), keys, states: self.gather(&slots)? }))
@@ -226,7 +228,7 @@ impl Keyed {
         }
         for &slot in &slots {
             match self.has_value(slot) {
-                true => self.changes.iter_mut().for_each(|changes| changes.touch(&[slot])),
+                true => self.changes.iter_mut().for_each(|changes| changes.touch(slot)),
                 false => self.table.release(slot),
             }
         }

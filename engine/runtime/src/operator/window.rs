@@ -96,7 +96,7 @@ impl Window {
             search: Search::default(),
             metrics: Arc::clone(&context.metrics),
             layout: KeyLayout::new(input, key, true),
-            changes: context.shared.checkpoints.then(Changes::new),
+            changes: context.shared.checkpoints.then(Changes::default),
         })
     }
 
@@ -182,7 +182,7 @@ impl Window {
             }
         }
         if let Some(changes) = &mut self.changes {
-            changes.touch(slots);
+            slots.iter().for_each(|slot| changes.touch(*slot));
         }
         self.udf.row_errors(&self.rows, part.start, &effects.errors)
     }
@@ -228,8 +228,9 @@ impl Window {
         let asked = changes.take(barrier, self.table.len());
         let full = asked.slots.is_none();
         // In the order in which results will come.
-        let mut slots = asked.slots.unwrap_or_else(|| self.open.values().flatten().copied().collect());
-        slots.retain(|slot| self.accumulators.is_present(*slot));
+        let open = self.open.values().flatten().copied();
+        let slots: Vec<u32> =
+            open.filter(|slot| asked.slots.as_ref().is_none_or(|asked| asked.contains(*slot))).collect();
         let mut keys = KeyBytes::default();
         slots.iter().for_each(|slot| keys.push(self.table.key(*slot)));
         let values = self.accumulators.gather(&slots)?;
@@ -270,7 +271,9 @@ impl Window {
         }
         let values = take(&values, &UInt32Array::from(rows), None)?;
         self.accumulators.scatter(&slots, &values, &BooleanBuffer::new_set(slots.len()))?;
-        self.changes.iter_mut().for_each(|changes| changes.touch(&slots));
+        if let Some(changes) = &mut self.changes {
+            slots.iter().for_each(|slot| changes.touch(*slot));
+        }
         Ok(())
     }
 
