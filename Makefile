@@ -66,10 +66,10 @@ FUZZ := tests/fuzz
 # What is found goes on in a folder of its own; the corpus in the repository stays small.
 FUZZ_FOUND := $(FUZZ)/target/found/$(TARGET)
 FUZZ_WORDS := $(wildcard $(FUZZ)/dictionaries/$(TARGET).dict)
-fuzz: ## Fuzzes TARGET=frame, effects, describe or job_file for SECONDS=60 (needs cargo-fuzz and a nightly compiler)
+fuzz: ## Fuzzes TARGET=frame, effects, describe, job_file or snapshot for SECONDS=60 (needs cargo-fuzz and a nightly compiler)
 	@command -v cargo-fuzz >/dev/null || { echo "there is no cargo-fuzz: cargo install cargo-fuzz"; exit 1; }
 	@rustup toolchain list | grep -q ^nightly || { echo "there is no nightly compiler: rustup toolchain install nightly"; exit 1; }
-	@test -f $(FUZZ)/fuzz_targets/$(TARGET).rs || { echo "there is no fuzz target \"$(TARGET)\": TARGET=frame, effects, describe or job_file"; exit 1; }
+	@test -f $(FUZZ)/fuzz_targets/$(TARGET).rs || { echo "there is no fuzz target \"$(TARGET)\": TARGET=frame, effects, describe, job_file or snapshot"; exit 1; }
 	@mkdir -p $(FUZZ_FOUND)
 	cargo +nightly fuzz run --fuzz-dir $(FUZZ) $(TARGET) $(FUZZ_FOUND) $(FUZZ)/corpus/$(TARGET) -- \
 	  -max_total_time=$(SECONDS) -timeout=30 -rss_limit_mb=2048 $(FUZZ_WORDS:%=-dict=%)

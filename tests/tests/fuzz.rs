@@ -138,7 +138,12 @@ fn job_files_are_taken_or_refused_with_a_place() {
     run("job_file", checks::job_file::check, 10_000);
 }
 
-/// Writes the seeds of the corpora anew, from the golden vectors and the job files of this repository; see tests/fuzz/README.md.
+#[test]
+fn files_of_checkpoints_are_read_or_refused() {
+    run("snapshot", checks::snapshot::check, 100_000);
+}
+
+/// Writes the seeds of the corpora anew, from the golden vectors, job files and checkpoints of this repository; see tests/fuzz/README.md.
 #[test]
 #[ignore = "writes files"]
 fn seeds_are_written() {

@@ -49,6 +49,16 @@ says so and goes on as before.
 Example:
   wasmill swap flights legs legs.py";
 
+const STATE_EXAMPLES: &str = "\
+Without NODE: which nodes have state, and how much. With it: the state of its keys, the positions of a source, or what a sink has
+prepared. Keys of windows that have fired are not shown. Reads while a job runs, changes nothing.
+
+Examples:
+  wasmill state kept                               # the newest checkpoint of a job with execution.checkpointing.dir: kept
+  wasmill state s3://bucket/flights/monday daily   # a savepoint's node \"daily\"
+  wasmill state kept daily --key AA --key 2026-01-01
+  wasmill state kept daily --checkpoint 17 --output daily.parquet";
+
 const CHECK_EXAMPLES: &str = "\
 Checks everything that can be wrong: shape, names, types, functions, input files. Loads and opens each UDF, reads no row, writes nothing;
 whether the outputs can be written is seen by `run`.
@@ -128,6 +138,9 @@ pub(crate) enum Command {
         /// A .wasm or .py file
         path: PathBuf,
     },
+    /// Show or export the state that a checkpoint or savepoint holds
+    #[command(after_help = STATE_EXAMPLES)]
+    State(StateArgs),
     /// Make, build, look into, test and measure UDFs
     #[command(subcommand)]
     Udf(UdfCommand),
@@ -174,6 +187,9 @@ pub(crate) struct RunArgs {
     /// Go on from this checkpoint or savepoint: its directory or URL, or that of the checkpoints, of which the newest is taken
     #[arg(long, value_name = "PLACE")]
     pub from: Option<String>,
+    /// With --from: the checkpoint of this number, not the newest; where the job goes on in the same place, newer ones are removed
+    #[arg(long, value_name = "N", requires = "from")]
+    pub checkpoint: Option<u64>,
     /// With --from or --resume: leave out state of nodes that the job does not have any more
     #[arg(long)]
     pub allow_non_restored: bool,
@@ -215,6 +231,26 @@ pub(crate) struct StopArgs {
     /// Where the savepoint goes, a directory or URL [default: where the job keeps its own]
     #[arg(long, value_name = "DIR")]
     pub to: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StateArgs {
+    /// A checkpoint or savepoint, as `run --from` takes it: its directory or URL, or that of the checkpoints
+    pub place: String,
+    /// Show the state of this node
+    pub node: Option<String>,
+    /// The checkpoint of this number, not the newest
+    #[arg(long, value_name = "N")]
+    pub checkpoint: Option<u64>,
+    /// How many keys to show
+    #[arg(long, default_value_t = 20)]
+    pub rows: usize,
+    /// Only this key, as it is shown; a value for each of its columns, in order
+    #[arg(long, value_name = "VALUE", requires = "node")]
+    pub key: Vec<String>,
+    /// Write all keys to this file, whose name ends in .parquet, .jsonl or .csv
+    #[arg(long, short, value_name = "FILE", requires = "node")]
+    pub output: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

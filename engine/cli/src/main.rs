@@ -1,12 +1,14 @@
 //! The command line: reads arguments, runs what the libraries do, tells a person what came of it.
 
 mod args;
+mod checkpoints;
 mod control;
 mod environment;
 mod progress;
 mod report;
 mod run;
 mod show;
+mod state;
 mod udf;
 
 use std::io::{self, Write};
@@ -44,6 +46,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Stop(args) => control::stop(&args),
         Command::Cancel(job) => control::cancel(&job.name),
         Command::Swap { job, udf, path } => control::swap(&job.name, udf, &path),
+        Command::State(args) => state::state(&args),
         Command::Udf(UdfCommand::New { lang, name }) => udf::new::new(lang, &name),
         Command::Udf(UdfCommand::Build(args)) => udf::build::build(&args),
         Command::Udf(UdfCommand::Inspect { file, json }) => udf::inspect::inspect(&file, json),

@@ -18,6 +18,7 @@ use wasmill_web::discovery::{Announced, Announcement, Folders};
 use wasmill_web::{Listener, Server};
 
 use crate::args::{Control, JobArgs, Level, RunArgs};
+use crate::checkpoints;
 use crate::environment;
 use crate::progress::{Progress, count, rate};
 use crate::report::{Failure, plain};
@@ -189,20 +190,13 @@ fn control_places(
 type Places = (Option<Arc<dyn CheckpointStorage>>, Option<Restored>);
 
 fn places(args: &RunArgs, graph: &JobGraph) -> Result<Places, Failure> {
-    let open = |place: &str, base: &Path| {
-        checkpoint_storage(base, place)
-            .map_err(|error| Failure::because(format!("cannot use {place} for checkpoints"), error))
-    };
     let config = &graph.config().checkpoint;
     let base = base_of(&args.job);
-    let checkpoints = config.dir.as_deref().map(|dir| open(dir, &base)).transpose()?;
+    let checkpoints = config.dir.as_deref().map(|dir| checkpoints::open(dir, &base)).transpose()?;
     let from = match (&args.from, args.resume, &checkpoints) {
-        // As any path on a command line, relative to where the command is given.
-        (Some(place), ..) => {
-            let found = newest(place, &open(place, Path::new("."))?)?;
-            Some(found.ok_or_else(|| Failure::Usage(format!("there is no checkpoint and no savepoint in {place}")))?)
-        }
-        (None, true, Some(storage)) => newest(&storage.location(None), storage)?,
+        (Some(place), ..) => Some(checkpoints::find(place, args.checkpoint, "go on from")?),
+        (None, true, Some(storage)) => Restored::newest(storage)
+            .map_err(|error| Failure::because(format!("cannot go on from {}", storage.location(None)), error))?,
         (None, true, None) => {
             let message = "--resume: the job keeps no checkpoints: set execution.checkpointing.dir, or say where they are with --from";
             return Err(Failure::Usage(message.into()));
@@ -210,10 +204,6 @@ fn places(args: &RunArgs, graph: &JobGraph) -> Result<Places, Failure> {
         (None, false, _) => None,
     };
     Ok((checkpoints, from))
-}
-
-fn newest(place: &str, storage: &Arc<dyn CheckpointStorage>) -> Result<Option<Restored>, Failure> {
-    Restored::newest(storage).map_err(|error| Failure::because(format!("cannot go on from {place}"), error))
 }
 
 /// The first signal stops the job, the second the program.

@@ -40,13 +40,16 @@ pub(crate) fn show(path: &Path, rows: usize) -> Result<String, Failure> {
             }
         }
     }
-    let shown = shown.iter().map(readable).collect::<Result<Vec<_>, _>>();
-    let table = shown
-        .and_then(|shown| pretty_format_batches(&shown).map(|table| table.to_string()))
-        .map_err(|error| Failure::because(format!("cannot show {}", path.display()), error))?;
+    let table = table_of(&shown).map_err(|error| Failure::because(format!("cannot show {}", path.display()), error))?;
     let left = total.saturating_sub(rows);
     let more = if left > 0 { format!(", {left} more") } else { String::new() };
     Ok(format!("{table}\n{total} rows in {}{more}\n", path.display()))
+}
+
+/// Rows of the same columns as a table.
+pub(crate) fn table_of(batches: &[RecordBatch]) -> Result<String, ArrowError> {
+    let shown = batches.iter().map(readable).collect::<Result<Vec<_>, _>>()?;
+    pretty_format_batches(&shown).map(|table| table.to_string())
 }
 
 /// Every value as one line of text, a null told apart from an empty text.

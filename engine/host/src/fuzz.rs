@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use arrow::array::ArrayRef;
+use arrow::datatypes::DataType;
 
 use crate::bundle::{Bundle, Effects, Operation};
 use crate::column::ColumnPlan;
@@ -52,6 +53,11 @@ impl Column {
     /// Checks the bytes of a value of this type, as a guest gives them to `state.put`.
     pub fn check_value(&self, bytes: &[u8]) -> Result<(), String> {
         ValuePlan::new(&self.0.data_type).check(bytes).map_err(|lie| lie.0)
+    }
+
+    /// The column's type, in the form of the contract.
+    pub fn data_type(&self) -> &DataType {
+        &self.0.data_type
     }
 }
 

@@ -82,6 +82,7 @@ pub mod data_type;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod source_section;
+pub mod value_column;
 
 mod bundle;
 mod declare;

@@ -1,5 +1,6 @@
 //! Values: one value of a state with access `call`, as bytes (`wit/README.md`, "Values"). Here they are only checked: they come from a
-//! guest, are kept by the engine and go back to a guest, of another version perhaps.
+//! guest, are kept by the engine and go back to a guest, of another version perhaps. [`value_column`](crate::value_column) makes
+//! columns of them.
 
 use arrow::datatypes::DataType;
 
@@ -59,12 +60,7 @@ impl ValuePlan {
             Self::Bool => take_flag(rest).map(|_| ()),
             Self::Decimal(precision) => {
                 let bytes = take(rest, 16)?.try_into().expect("16 bytes were taken");
-                let bound = 10i128.checked_pow(u32::from(*precision)).unwrap_or(i128::MAX);
-                let value = i128::from_le_bytes(bytes);
-                if value <= -bound || value >= bound {
-                    lie!("a decimal of more than {precision} digits");
-                }
-                Ok(())
+                check_digits(i128::from_le_bytes(bytes), *precision)
             }
             Self::Utf8 => {
                 let length = take_count(rest)?;
@@ -91,7 +87,16 @@ impl ValuePlan {
     }
 }
 
-fn take<'a>(rest: &mut &'a [u8], bytes: usize) -> Result<&'a [u8], Lie> {
+/// Checks that a decimal of this precision can be so large.
+pub(crate) fn check_digits(value: i128, precision: u8) -> Result<(), Lie> {
+    let bound = 10i128.checked_pow(u32::from(precision)).unwrap_or(i128::MAX);
+    if value <= -bound || value >= bound {
+        lie!("a decimal of more than {precision} digits");
+    }
+    Ok(())
+}
+
+pub(crate) fn take<'a>(rest: &mut &'a [u8], bytes: usize) -> Result<&'a [u8], Lie> {
     let Some((taken, left)) = rest.split_at_checked(bytes) else {
         lie!("the value ends {} bytes early", bytes - rest.len());
     };
@@ -99,7 +104,7 @@ fn take<'a>(rest: &mut &'a [u8], bytes: usize) -> Result<&'a [u8], Lie> {
     Ok(taken)
 }
 
-fn take_flag(rest: &mut &[u8]) -> Result<bool, Lie> {
+pub(crate) fn take_flag(rest: &mut &[u8]) -> Result<bool, Lie> {
     match take(rest, 1)?[0] {
         0 => Ok(false),
         1 => Ok(true),
@@ -107,7 +112,7 @@ fn take_flag(rest: &mut &[u8]) -> Result<bool, Lie> {
     }
 }
 
-fn take_count(rest: &mut &[u8]) -> Result<usize, Lie> {
+pub(crate) fn take_count(rest: &mut &[u8]) -> Result<usize, Lie> {
     let bytes = take(rest, 4)?.try_into().expect("4 bytes were taken");
     Ok(u32::from_le_bytes(bytes) as usize)
 }

@@ -9,6 +9,7 @@
 //! complete, and only then may sinks commit. What to do is decided by the coordinator, a state machine without threads or files:
 //! the [supervisor](crate::supervisor) carries it out, and the simulator does so with faults.
 
+pub(crate) mod batches;
 pub mod container;
 pub mod inspect;
 pub(crate) mod keyed;

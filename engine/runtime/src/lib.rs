@@ -33,6 +33,8 @@ pub mod control;
 pub mod dead_letter;
 mod exchange;
 mod fixed;
+#[doc(hidden)]
+pub mod fuzz;
 mod inputs;
 pub mod job;
 pub mod key;

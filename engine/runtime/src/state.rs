@@ -250,9 +250,9 @@ impl ByteState {
         self.values.get(slot as usize)?.as_deref()
     }
 
-    /// The values at `slots`, in that order; a null where there is none.
-    pub(crate) fn gather(&self, slots: &[u32]) -> ArrayRef {
-        Arc::new(BinaryArray::from_iter(slots.iter().map(|slot| self.get(*slot))))
+    /// The values at `slots`, in that order.
+    pub(crate) fn at<'a>(&'a self, slots: &'a [u32]) -> impl Iterator<Item = Option<&'a [u8]>> {
+        slots.iter().map(|slot| self.get(*slot))
     }
 
     pub(crate) fn set(&mut self, slot: u32, value: Option<&[u8]>) {

@@ -5,6 +5,7 @@ use std::ops::Range;
 use arrow::array::{Array, ArrayRef};
 use wasmill_host::data_type::FieldType;
 use wasmill_host::fuzz::Column;
+use wasmill_host::value_column::{self, ValueError};
 
 use super::input::{Input, MAGIC_EFFECTS};
 use super::plain::{self, Frame, Value};
@@ -67,4 +68,15 @@ fn check_value(field: &FieldType, column: &Column, bytes: &[u8]) {
     let plain = plain::value(&field.data_type, &mut rest).is_some() && rest.is_empty();
     let host = column.check_value(bytes);
     assert_eq!(host.is_ok(), plain, "{field}: {bytes:?}: {host:?}");
+    match value_column::decode(column.data_type(), [Some(bytes)]) {
+        Ok(array) => {
+            assert!(plain, "{field}: {bytes:?} becomes a column");
+            array.to_data().validate_full().unwrap_or_else(|error| panic!("{field}: {error}"));
+            let again = value_column::encode(&array).unwrap_or_else(|error| panic!("{field}: {error}"));
+            assert_eq!(again.value(0), bytes, "{field}");
+        }
+        // What takes few bytes may be more than a column holds.
+        Err(ValueError::TooLarge { .. }) => {}
+        Err(error) => assert!(!plain, "{field}: {bytes:?}: {error}"),
+    }
 }

@@ -7,3 +7,4 @@ pub mod frame;
 pub mod input;
 pub mod job_file;
 pub mod plain;
+pub mod snapshot;

@@ -1,4 +1,4 @@
-//! Good input to begin with: the golden vectors, in the form that the targets read, and the job files of this repository.
+//! Good input to begin with: the golden vectors, in the form that the targets read, and the job files and checkpoints of this repository.
 
 use std::path::{Path, PathBuf};
 
@@ -6,16 +6,18 @@ use arrow::datatypes::{DataType, TimeUnit};
 use serde_json::Value;
 use wasmill_host::data_type::{FieldType, parse};
 use wasmill_host::fuzz::Column;
+use wasmill_runtime::checkpoint::container::open;
 use wasmill_tests::root;
 
 use crate::checks::effects::KINDS;
 use crate::checks::input::MAGIC_EFFECTS;
 use crate::checks::plain::u32_at;
+use crate::checks::snapshot::{BODY, CONTENTS};
 
 type Seeds = Vec<(String, Vec<u8>)>;
 
 /// By target, with a name each.
-pub fn all() -> [(&'static str, Seeds); 4] {
+pub fn all() -> [(&'static str, Seeds); 5] {
     let vectors = std::fs::read(root().join("wit/vectors/frames.json")).unwrap();
     let vectors: Value = serde_json::from_slice(&vectors).unwrap();
     [
@@ -23,6 +25,7 @@ pub fn all() -> [(&'static str, Seeds); 4] {
         ("effects", effects(&vectors)),
         ("describe", descriptions(&vectors)),
         ("job_file", jobs()),
+        ("snapshot", snapshots()),
     ]
 }
 
@@ -222,6 +225,31 @@ fn jobs() -> Seeds {
         for (number, block) in text.split("```yaml\n").skip(1).enumerate() {
             let block = block.split("\n```").next().unwrap();
             seeds.push((format!("{}-{number}", file_name(page)), block.as_bytes().to_vec()));
+        }
+    }
+    seeds
+}
+
+/// Every file of the checkpoints in `tests/snapshots`, as it is and as a body.
+fn snapshots() -> Seeds {
+    let mut seeds = Vec::new();
+    let mut folders = vec![root().join("tests/snapshots")];
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let Some(content) =
+                path.extension().and_then(|ending| ["manifest", "keyed", "rows"].iter().position(|of| *of == ending))
+            else {
+                continue;
+            };
+            let (form, file) = (content as u8, std::fs::read(&path).unwrap());
+            let name = file_name(&path.strip_prefix(root().join("tests/snapshots")).unwrap().display().to_string());
+            let body = open(CONTENTS[content], &file).unwrap();
+            seeds.push((format!("{name}-body"), [&[form | BODY], body].concat()));
+            seeds.push((name, [&[form], &file[..]].concat()));
         }
     }
     seeds

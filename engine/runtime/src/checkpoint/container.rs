@@ -12,6 +12,7 @@
 //!
 //! Numbers are little-endian. A version is read for ever: a file of each lies in `tests/snapshots`.
 
+use arrow::buffer::Buffer;
 use xxhash_rust::xxh3::xxh3_64;
 
 const MAGIC: &[u8; 8] = b"WASMILLC";
@@ -51,6 +52,8 @@ pub enum ContainerError {
     Foreign,
     #[error("it has version {got} of the format, and this program knows them up to {max}: use a newer Wasmill", max = VERSION)]
     Newer { got: u16 },
+    #[error("it is damaged: its header has {what}")]
+    Header { what: &'static str },
     #[error("it is cut off: {got} bytes, {want} expected")]
     Cut { got: usize, want: u64 },
     #[error("it is damaged: {extra} bytes follow its end")]
@@ -105,11 +108,27 @@ pub fn open(content: Content, file: &[u8]) -> Result<&[u8], ContainerError> {
     if got != want {
         return Err(ContainerError::Checksum { got, want });
     }
+    // What is whole and was never written so is not ours.
+    if version == 0 {
+        return Err(ContainerError::Header { what: "version 0, which there is not" });
+    }
+    if header[12..16] != [0; 4] {
+        return Err(ContainerError::Header { what: "something where this version has zeros" });
+    }
     let kind = u16::from_le_bytes([header[10], header[11]]);
     if kind != content as u16 {
         return Err(ContainerError::Other { got: Content::name(kind), want: Content::name(content as u16) });
     }
     Ok(&sealed[HEADER_BYTES..])
+}
+
+/// As [`open`], without a copy.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) fn open_buffer(content: Content, file: &Buffer) -> Result<Buffer, ContainerError> {
+    let body = open(content, file)?.len();
+    Ok(file.slice_with_length(HEADER_BYTES, body))
 }
 
 #[cfg(test)]
@@ -148,6 +167,14 @@ mod tests {
         let mut newer = file.clone();
         newer[8] = 2;
         assert_eq!(open(Content::Manifest, &newer).unwrap_err(), ContainerError::Newer { got: 2 });
+        for (at, byte) in [(8, 0), (15, 1)] {
+            let mut odd = file.clone();
+            odd[at] = byte;
+            let end = odd.len() - CHECKSUM_BYTES;
+            let checksum = xxh3_64(&odd[..end]).to_le_bytes();
+            odd[end..].copy_from_slice(&checksum);
+            assert!(matches!(open(Content::Manifest, &odd), Err(ContainerError::Header { .. })));
+        }
         let message = open(Content::Keyed, &file).unwrap_err().to_string();
         assert_eq!(message, "it is a manifest, where state by key is expected");
     }

@@ -2,28 +2,28 @@
 //!
 //! The columns are the key's columns, `window_start` (milliseconds) where state belongs to a key and window, and the states. What a
 //! column is stands in its metadata, `wasmill.role`: `key`, `window` or `state`. A null is no value; a row without any value says
-//! that the key is gone. A key stands in a file once. A state that the function reaches by call has its values as `binary`, in the
-//! encoding of `wit/README.md` ("Values"), and `wasmill.encoding: value` says so.
+//! that the key is gone. A key stands in a file once. A state has the column of its type however its function reaches it, so that it
+//! may be reached in another way after a restore. `docs/checkpoint-format.md` has all of it.
 
 use std::collections::HashMap;
-use std::io::Cursor;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
+use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
+use wasmill_host::data_type;
 
 use super::SnapshotError;
+use super::batches::BatchReader;
 use super::container::{self, Content};
 use crate::key::KeyEncoder;
 
 const ROLE: &str = "wasmill.role";
-const ENCODING: &str = "wasmill.encoding";
 const WINDOW: &str = "window_start";
 
-/// Rows of one batch of a file: what a reader holds at a time.
+/// Rows of one batch of a file, at most: a reader believes in no more, since keys and states may take no bytes at all.
 const BATCH_ROWS: usize = 1 << 16;
 
 /// What the bytes of keys stand for.
@@ -95,22 +95,6 @@ pub(crate) struct KeyedSnapshot {
 pub(crate) struct StateField {
     pub name: String,
     pub data_type: DataType,
-    /// Encoded values.
-    pub encoded: bool,
-}
-
-impl StateField {
-    fn field(&self) -> Field {
-        let mut metadata = HashMap::from([(ROLE.to_owned(), "state".to_owned())]);
-        if self.encoded {
-            metadata.insert(ENCODING.to_owned(), "value".to_owned());
-        }
-        Field::new(&self.name, self.stored(), true).with_metadata(metadata)
-    }
-
-    fn stored(&self) -> DataType {
-        if self.encoded { DataType::Binary } else { self.data_type.clone() }
-    }
 }
 
 impl KeyedSnapshot {
@@ -136,7 +120,8 @@ impl KeyedSnapshot {
         if self.layout.windowed {
             fields.push(Field::new(WINDOW, DataType::Int64, false).with_metadata(role("window")));
         }
-        fields.extend(self.states.iter().map(|(state, _)| state.field()));
+        let state = |(state, _): &(StateField, ArrayRef)| Field::new(&state.name, state.data_type.clone(), true);
+        fields.extend(self.states.iter().map(|each| state(each).with_metadata(role("state"))));
         Arc::new(Schema::new(fields))
     }
 
@@ -163,7 +148,7 @@ impl KeyedSnapshot {
             let part = values.slice(there.start, there.len());
             columns.push(match gone {
                 0 => part,
-                gone => arrow::compute::concat(&[&part, &arrow::array::new_null_array(&state.stored(), gone)])?,
+                gone => arrow::compute::concat(&[&part, &arrow::array::new_null_array(&state.data_type, gone)])?,
             });
         }
         crate::batch::record_batch(Arc::clone(schema), columns, rows.len())
@@ -171,8 +156,8 @@ impl KeyedSnapshot {
 }
 
 /// State by key that was read from a file, batch by batch.
-pub(crate) struct KeyedReader<'a> {
-    reader: StreamReader<Cursor<&'a [u8]>>,
+pub(crate) struct KeyedReader {
+    reader: BatchReader,
     layout: KeyLayout,
     encoder: KeyEncoder,
     states: Vec<StateField>,
@@ -187,36 +172,20 @@ pub(crate) struct KeyedBatch {
     pub rows: RecordBatch,
 }
 
-impl<'a> KeyedReader<'a> {
+impl KeyedReader {
     /// # Errors
     /// Whatever the bytes are: no panic.
-    pub(crate) fn new(file: &'a [u8]) -> Result<KeyedReader<'a>, SnapshotError> {
-        let body = container::open(Content::Keyed, file)?;
-        let reader = StreamReader::try_new(Cursor::new(body), None)?;
+    pub(crate) fn new(file: &Buffer) -> Result<KeyedReader, SnapshotError> {
+        let reader = BatchReader::new(Content::Keyed, file)?;
         let schema = reader.schema();
         let of_role = |role: &'static str| schema.fields().iter().filter(move |field| is(field, role));
         let key: Vec<Field> =
             of_role("key").map(|field| field.as_ref().clone().with_metadata(HashMap::new())).collect();
         let windowed = of_role("window").next().is_some();
         let states: Vec<StateField> = of_role("state")
-            .map(|field| StateField {
-                name: field.name().clone(),
-                data_type: field.data_type().clone(),
-                encoded: field.metadata().get(ENCODING).is_some_and(|encoding| encoding == "value"),
-            })
+            .map(|field| StateField { name: field.name().clone(), data_type: field.data_type().clone() })
             .collect();
-        let known = key.len() + usize::from(windowed) + states.len();
-        let in_order = schema.fields()[..key.len()].iter().all(|field| is(field, "key"));
-        let window_fits = of_role("window").all(|field| *field.data_type() == DataType::Int64 && !field.is_nullable());
-        if known != schema.fields().len() || !in_order || of_role("window").count() > 1 || !window_fits {
-            return Err(SnapshotError::Columns("its columns are not a key's, a window's and states'".into()));
-        }
-        if let Some(field) = key.iter().find(|field| !crate::key::is_keyable(field.data_type())) {
-            return Err(SnapshotError::Columns(format!("{} of type {} is no key", field.name(), field.data_type())));
-        }
-        if states.iter().any(|state| state.encoded && state.data_type != DataType::Binary) {
-            return Err(SnapshotError::Columns("encoded values are not binary".into()));
-        }
+        check_columns(schema, key.len(), windowed, states.len())?;
         let layout = KeyLayout { schema: Arc::new(Schema::new(key)), windowed };
         let encoder = layout.encoder()?;
         Ok(KeyedReader { reader, layout, encoder, states })
@@ -230,32 +199,61 @@ impl<'a> KeyedReader<'a> {
         &self.states
     }
 
+    /// All columns.
+    pub(crate) fn schema(&self) -> &SchemaRef {
+        self.reader.schema()
+    }
+
     /// The next keys; `None` at the end.
     pub(crate) fn next(&mut self) -> Result<Option<KeyedBatch>, SnapshotError> {
-        let Some(rows) = self.reader.next() else { return Ok(None) };
-        let rows = rows?;
+        let Some(rows) = self.reader.next()? else { return Ok(None) };
+        if rows.num_rows() > BATCH_ROWS {
+            let message = format!("a batch of {} rows, where {BATCH_ROWS} are possible", rows.num_rows());
+            return Err(SnapshotError::Columns(message));
+        }
         let encoded = self.encoder.encode(&rows)?;
         let width = self.layout.schema.fields().len();
-        let starts = match self.layout.windowed {
-            true => {
-                let column = rows.schema().index_of(WINDOW).map_err(SnapshotError::Arrow)?;
-                Some(rows.column(column).as_primitive::<Int64Type>().clone())
-            }
-            false => None,
-        };
+        let starts = self.layout.windowed.then(|| rows.column(width).as_primitive::<Int64Type>());
         let mut keys = KeyBytes::default();
         let mut bytes = Vec::new();
         for row in 0..rows.num_rows() {
             bytes.clear();
             bytes.extend_from_slice(encoded.get(row));
-            if let Some(starts) = &starts {
+            if let Some(starts) = starts {
                 bytes.extend_from_slice(&starts.value(row).to_be_bytes());
             }
             keys.push(&bytes);
         }
-        let states = rows.columns()[width + usize::from(starts.is_some())..].to_vec();
+        let states = rows.columns()[width + usize::from(self.layout.windowed)..].to_vec();
         Ok(Some(KeyedBatch { keys, states, rows }))
     }
+}
+
+/// Are the columns a key's, then perhaps a window's, then states', of types that those can have?
+fn check_columns(schema: &Schema, key: usize, windowed: bool, states: usize) -> Result<(), SnapshotError> {
+    let roles = [("key", key), ("window", usize::from(windowed)), ("state", states)];
+    let roles = roles.iter().flat_map(|(role, count)| std::iter::repeat_n(*role, *count));
+    let mut fields = schema.fields().iter();
+    if !roles.zip(&mut fields).all(|(role, field)| is(field, role)) || fields.next().is_some() {
+        return Err(SnapshotError::Columns(
+            "its columns are not a key's, a window's and states', in this order".into(),
+        ));
+    }
+    for field in schema.fields() {
+        // Arrow has more types than the contract, in which a file of ours has none.
+        let known = data_type::display(field.data_type(), false).is_ok();
+        let (fits, what) = match field {
+            key if is(key, "key") => (crate::key::is_keyable(key.data_type()), "part of a key"),
+            window if is(window, "window") => {
+                (*window.data_type() == DataType::Int64 && !window.is_nullable(), "start of a window")
+            }
+            state => (state.is_nullable(), "state"),
+        };
+        if !known || !fits {
+            return Err(SnapshotError::Columns(format!("{} of type {} is no {what}", field.name(), field.data_type())));
+        }
+    }
+    Ok(())
 }
 
 fn is(field: &Field, role: &str) -> bool {
@@ -284,9 +282,9 @@ mod tests {
             keys.push(&[encoded.get(row), &window[..]].concat());
         }
         let sums: ArrayRef = Arc::new(Int64Array::from(vec![Some(7), None]));
-        let names: ArrayRef = Arc::new(arrow::array::BinaryArray::from(vec![None, Some(&b"n"[..])]));
-        let state = |name: &str, data_type, encoded| StateField { name: name.into(), data_type, encoded };
-        let states = vec![(state("sum", DataType::Int64, false), sums), (state("b", DataType::Utf8, true), names)];
+        let names: ArrayRef = Arc::new(StringArray::from(vec![None, Some("n")]));
+        let state = |name: &str, data_type| StateField { name: name.into(), data_type };
+        let states = vec![(state("sum", DataType::Int64), sums), (state("b", DataType::Utf8), names)];
         KeyedSnapshot { full: true, layout, keys, states }
     }
 
@@ -294,17 +292,34 @@ mod tests {
     fn what_was_written_comes_back() {
         for windowed in [false, true] {
             let written = snapshot(windowed);
-            let file = written.write().unwrap();
+            let file = written.write().unwrap().into();
             let mut reader = KeyedReader::new(&file).unwrap();
             assert_eq!(reader.layout(), &written.layout);
             let batch = reader.next().unwrap().unwrap();
             assert!(batch.keys.iter().eq(written.keys.iter()));
             // The third key is gone: it has no value.
             assert_eq!(batch.states[0].as_primitive::<Int64Type>().iter().collect::<Vec<_>>(), [Some(7), None, None]);
-            assert_eq!(batch.states[1].as_binary::<i32>().iter().collect::<Vec<_>>(), [None, Some(&b"n"[..]), None]);
-            assert!(reader.states()[1].encoded);
+            assert_eq!(batch.states[1].as_string::<i32>().iter().collect::<Vec<_>>(), [None, Some("n"), None]);
+            assert_eq!(reader.states()[1], written.states[1].0);
             assert!(reader.next().unwrap().is_none());
         }
+    }
+
+    /// A key may have any name, also that of the column of windows.
+    #[test]
+    fn a_key_may_be_called_as_the_window_is() {
+        let input = Schema::new(vec![Field::new(WINDOW, DataType::Utf8, false)]);
+        let layout = KeyLayout::new(&input, &[0], true);
+        let names: ArrayRef = Arc::new(StringArray::from(vec!["monday"]));
+        let rows = RecordBatch::try_new(Arc::clone(&layout.schema), vec![names]).unwrap();
+        let key = layout.encoder().unwrap().encode(&rows).unwrap();
+        let mut keys = KeyBytes::default();
+        keys.push(&[key.get(0), &7i64.to_be_bytes()].concat());
+        let state = StateField { name: "n".into(), data_type: DataType::Int64 };
+        let states = vec![(state, Arc::new(Int64Array::from(vec![1])) as ArrayRef)];
+        let file = KeyedSnapshot { full: true, layout, keys: keys.clone(), states }.write().unwrap().into();
+        let batch = KeyedReader::new(&file).unwrap().next().unwrap().unwrap();
+        assert!(batch.keys.iter().eq(keys.iter()));
     }
 
     #[test]
@@ -313,8 +328,8 @@ mod tests {
         let mut writer = StreamWriter::try_new(Vec::new(), &schema).unwrap();
         writer.finish().unwrap();
         let file = container::seal(Content::Keyed, &writer.into_inner().unwrap());
-        assert!(matches!(KeyedReader::new(&file), Err(SnapshotError::Columns(_))));
+        assert!(matches!(KeyedReader::new(&file.into()), Err(SnapshotError::Columns(_))));
         let file = container::seal(Content::Keyed, b"nonsense");
-        assert!(KeyedReader::new(&file).is_err());
+        assert!(KeyedReader::new(&file.into()).is_err());
     }
 }

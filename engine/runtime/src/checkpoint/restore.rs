@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, StructArray, UInt32Array, new_null_array};
+use arrow::buffer::Buffer;
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field};
 use serde::de::DeserializeOwned;
@@ -38,6 +39,16 @@ pub(crate) fn checkpoint_of(name: &str) -> Option<u64> {
     name.strip_prefix(CHECKPOINTS)?.strip_suffix(".manifest")?.parse().ok()
 }
 
+/// The numbers of the checkpoints in `storage`, ascending. A savepoint is none of them.
+///
+/// # Errors
+/// The place cannot be listed.
+pub fn numbers(storage: &Arc<dyn CheckpointStorage>) -> Result<Vec<u64>, SnapshotError> {
+    let mut numbers: Vec<u64> = storage.list(CHECKPOINTS)?.iter().filter_map(|name| checkpoint_of(name)).collect();
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
 impl Restored {
     pub(crate) fn new(manifest: Arc<Manifest>, storage: Arc<dyn CheckpointStorage>) -> Restored {
         Restored { manifest, storage }
@@ -48,9 +59,7 @@ impl Restored {
     /// # Errors
     /// Also if it is damaged: that an older one is whole is for the user to find good enough.
     pub fn newest(storage: &Arc<dyn CheckpointStorage>) -> Result<Option<Restored>, SnapshotError> {
-        let mut numbers: Vec<u64> = storage.list(CHECKPOINTS)?.iter().filter_map(|name| checkpoint_of(name)).collect();
-        numbers.sort_unstable();
-        match numbers.last() {
+        match numbers(storage)?.last() {
             Some(number) => Restored::read(storage, &manifest_name(*number)).map(Some),
             None => match Restored::read(storage, SAVEPOINT) {
                 Err(SnapshotError::Storage(StorageError::Missing { .. })) => Ok(None),
@@ -82,9 +91,9 @@ impl Restored {
     pub(crate) fn file<T>(
         &self,
         file: &FileRef,
-        read: impl FnOnce(&[u8]) -> Result<T, SnapshotError>,
+        read: impl FnOnce(&Buffer) -> Result<T, SnapshotError>,
     ) -> Result<T, SnapshotError> {
-        let content = self.storage.get(&file.name)?;
+        let content = Buffer::from_vec(self.storage.get(&file.name)?);
         read(&content).map_err(|error| match error {
             named @ (SnapshotError::File { .. } | SnapshotError::Storage(_) | SnapshotError::Unfit { .. }) => named,
             error => SnapshotError::File { place: self.storage.location(Some(&file.name)), error: Box::new(error) },
@@ -259,14 +268,13 @@ fn written_state(own: &serde_json::Value) -> Option<WriterState> {
 
 impl MyKeys<'_> {
     /// The values of the state `name` for each of the keys; `None` if the checkpoint has none of that name.
-    pub(crate) fn values(&self, name: &str) -> Result<Option<(ArrayRef, &StateField)>, SnapshotError> {
+    pub(crate) fn values(&self, name: &str) -> Result<Option<ArrayRef>, SnapshotError> {
         let Some(index) = self.fields.iter().position(|field| field.name == name) else { return Ok(None) };
         let values = &self.states[index];
-        let values = match self.rows.len() == values.len() {
+        Ok(Some(match self.rows.len() == values.len() {
             true => Arc::clone(values),
             false => take(values, &UInt32Array::from(self.rows.to_vec()), None)?,
-        };
-        Ok(Some((values, &self.fields[index])))
+        }))
     }
 
     pub(crate) fn keys(&self) -> impl Iterator<Item = &[u8]> {

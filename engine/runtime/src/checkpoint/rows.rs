@@ -4,16 +4,16 @@
 //! `row_kind` (uint8) and `position` (uint64). A column that is null throughout is not there at all in the batch.
 
 use std::collections::HashMap;
-use std::io::Cursor;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt8Array, UInt64Array, new_null_array};
+use arrow::buffer::{Buffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, UInt8Type, UInt64Type};
 use arrow::error::ArrowError;
-use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
 
 use super::SnapshotError;
+use super::batches::BatchReader;
 use super::container::{self, Content};
 use crate::batch::{Batch, NO_TIME, Positions};
 
@@ -64,9 +64,9 @@ fn with_besides(schema: &Schema) -> SchemaRef {
 ///
 /// # Errors
 /// Whatever the bytes are: no panic.
-pub(crate) fn read(file: &[u8]) -> Result<Vec<Batch>, SnapshotError> {
-    let reader = StreamReader::try_new(Cursor::new(container::open(Content::Rows, file)?), None)?;
-    let schema = reader.schema();
+pub(crate) fn read(file: &Buffer) -> Result<Vec<Batch>, SnapshotError> {
+    let mut reader = BatchReader::new(Content::Rows, file)?;
+    let schema = Arc::clone(reader.schema());
     let own = schema.fields().len().checked_sub(BESIDES.len());
     let fits = |own: &usize| {
         let fields = schema.fields()[*own..].iter().zip(&BESIDES);
@@ -78,7 +78,11 @@ pub(crate) fn read(file: &[u8]) -> Result<Vec<Batch>, SnapshotError> {
         return Err(SnapshotError::Columns("its last columns are not event_time, row_kind and position".into()));
     };
     let plain = Arc::new(Schema::new(schema.fields()[..own].to_vec()));
-    reader.map(|rows| batch(&plain, &rows?)).collect()
+    let mut batches = Vec::new();
+    while let Some(rows) = reader.next()? {
+        batches.push(batch(&plain, &rows)?);
+    }
+    Ok(batches)
 }
 
 fn batch(schema: &SchemaRef, all: &RecordBatch) -> Result<Batch, SnapshotError> {
@@ -89,8 +93,11 @@ fn batch(schema: &SchemaRef, all: &RecordBatch) -> Result<Batch, SnapshotError> 
         let times = beside[0].as_primitive::<Int64Type>();
         times.iter().map(|time| time.unwrap_or(NO_TIME)).collect()
     });
-    let kinds = given(&beside[1])
+    let kinds: Option<ScalarBuffer<u8>> = given(&beside[1])
         .then(|| beside[1].as_primitive::<UInt8Type>().iter().map(Option::unwrap_or_default).collect());
+    if let Some(kind) = kinds.iter().flat_map(|kinds| kinds.iter()).find(|kind| **kind > 3) {
+        return Err(SnapshotError::Columns(format!("a row of kind {kind}, where 0 to 3 are possible")));
+    }
     let positions = match given(&beside[2]) {
         true => Positions::of(beside[2].as_primitive::<UInt64Type>().iter().map(Option::unwrap_or_default).collect()),
         false => Positions::None,
@@ -114,7 +121,7 @@ mod tests {
             rows(vec![4]),
             rows(vec![5, 6]).with_row_kinds(Some(vec![0, 3].into())).with_positions(Positions::Each(vec![9, 2].into())),
         ];
-        let back = read(&write(&batches).unwrap()).unwrap();
+        let back = read(&write(&batches).unwrap().into()).unwrap();
         assert_eq!(back.len(), 3);
         for (back, batch) in back.iter().zip(&batches) {
             assert_eq!(back.rows(), batch.rows());
@@ -130,6 +137,6 @@ mod tests {
         let mut writer = StreamWriter::try_new(Vec::new(), &schema).unwrap();
         writer.finish().unwrap();
         let file = container::seal(Content::Rows, &writer.into_inner().unwrap());
-        assert!(matches!(read(&file), Err(SnapshotError::Columns(_))));
+        assert!(matches!(read(&file.into()), Err(SnapshotError::Columns(_))));
     }
 }

@@ -9,7 +9,7 @@ use arrow::compute::take;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use serde_json::json;
-use wasmill_host::{Access, Effects, Fault, Operation, StateDeclaration, data_type};
+use wasmill_host::{Access, Effects, Fault, Operation, StateDeclaration, data_type, value_column};
 
 use crate::batch::{Batch, columns_of, record_batch};
 use crate::checkpoint::SnapshotError;
@@ -164,12 +164,14 @@ impl Keyed {
     fn gather(&self, slots: &[u32]) -> Result<Vec<(StateField, ArrayRef)>, ArrowError> {
         let mut columns = self.columns.iter();
         let each = self.states.iter().enumerate().map(|(index, state)| {
-            let encoded = state.access == Access::Call;
-            let values = match columns.next().filter(|_| !encoded) {
+            let field = StateField { name: state.name.clone(), data_type: state.data_type.clone() };
+            let column = if state.access == Access::Call { None } else { columns.next() };
+            let values = match column {
                 Some(column) => column.gather(slots)?,
-                None => self.udf.host().states[index].gather(slots),
+                None => value_column::decode(&field.data_type, self.udf.host().states[index].at(slots))
+                    .map_err(|error| ArrowError::ExternalError(Box::new(error)))?,
             };
-            Ok((StateField { name: state.name.clone(), data_type: state.data_type.clone(), encoded }, values))
+            Ok((field, values))
         });
         each.collect()
     }
@@ -196,33 +198,20 @@ impl Keyed {
         self.columns.iter_mut().for_each(|column| column.grow(self.table.capacity()));
         let mut columns = self.columns.iter_mut();
         for (index, declared) in self.states.iter().enumerate() {
-            let encoded = declared.access == Access::Call;
-            let column = if encoded { None } else { columns.next() };
-            let Some((values, field)) = mine.values(&declared.name)? else { continue };
-            if field.encoded != encoded {
-                return Err(state.unfit(format!(
-                    "state \"{}\" is reached by {} now and was by {} in the checkpoint: keep its access, or leave it out \
-                     with --allow-non-restored",
-                    declared.name,
-                    if encoded { "call" } else { "column" },
-                    if encoded { "column" } else { "call" },
-                )));
-            }
+            let column = if declared.access == Access::Call { None } else { columns.next() };
+            let Some(values) = mine.values(&declared.name)? else { continue };
+            let values = grown(&values, &declared.data_type).ok_or_else(|| {
+                let now = data_type::display(&declared.data_type, false).unwrap_or_default();
+                let before = data_type::display(values.data_type(), false).unwrap_or_default();
+                state.unfit(format!("state \"{}\" is {now}, and was {before} in the checkpoint", declared.name))
+            })?;
             match column {
-                Some(column) => {
-                    let values = grown(&values, &declared.data_type).ok_or_else(|| {
-                        let now = data_type::display(&declared.data_type, false).unwrap_or_default();
-                        let before = data_type::display(values.data_type(), false).unwrap_or_default();
-                        state.unfit(format!("state \"{}\" is {now}, and was {before} in the checkpoint", declared.name))
-                    })?;
-                    column.scatter(&slots, &values, &all)?;
-                }
+                Some(column) => column.scatter(&slots, &values, &all)?,
                 None => {
-                    let values = values.as_binary::<i32>();
-                    let host = self.udf.host_mut();
-                    for (slot, value) in slots.iter().zip(values.iter()) {
-                        host.states[index].set(*slot, value);
-                    }
+                    let values = value_column::encode(&values)
+                        .map_err(|error| state.unfit(format!("state \"{}\": {error}", declared.name)))?;
+                    let held = &mut self.udf.host_mut().states[index];
+                    slots.iter().zip(values.iter()).for_each(|(slot, value)| held.set(*slot, value));
                 }
             }
         }

@@ -240,13 +240,13 @@ impl Window {
 
     fn accumulator_field(&self) -> Option<StateField> {
         let state = self.udf.call().loaded.states.first()?;
-        Some(StateField { name: state.name.clone(), data_type: state.data_type.clone(), encoded: false })
+        Some(StateField { name: state.name.clone(), data_type: state.data_type.clone() })
     }
 
     /// Takes over accumulators of windows that have not fired by `watermark`.
     fn take_over(&mut self, mine: &MyKeys<'_>, watermark: i64, state: &NodeState<'_>) -> Result<(), SnapshotError> {
         let Some(field) = self.accumulator_field() else { return Ok(()) };
-        let Some((values, _)) = mine.values(&field.name)? else { return Ok(()) };
+        let Some(values) = mine.values(&field.name)? else { return Ok(()) };
         let values = grown(&values, &field.data_type).ok_or_else(|| {
             let now = data_type::display(&field.data_type, false).unwrap_or_default();
             let before = data_type::display(values.data_type(), false).unwrap_or_default();
