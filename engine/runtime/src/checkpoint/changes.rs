@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn few_changes_are_told_alone() {
         let mut changes = Changes::default();
-        let mut told = |changes: &mut Changes, checkpoint, confirmed| {
+        let told = |changes: &mut Changes, checkpoint, confirmed| {
             changes.take(&barrier(checkpoint, confirmed), 100).slots.map(|slots| slots.iter().collect::<Vec<_>>())
         };
         (0..100).for_each(|slot| changes.touch(slot));
