@@ -11,8 +11,8 @@ use arrow::datatypes::SchemaRef;
 use tempfile::TempDir;
 use wasmill_connectors::checkpoint_storage;
 use wasmill_runtime::checkpoint::restore::Restored;
-use wasmill_runtime::connector::{ConnectorError, Position, ReadOutcome, Source, SourceReader, Split};
-use wasmill_runtime::job::{self, RunOptions, RunningJob, Summary};
+use wasmill_runtime::connector::{ConnectorError, Position, ReadOutcome, Sink, Source, SourceReader, Split};
+use wasmill_runtime::job::{self, RunOptions, RunningJob};
 use wasmill_runtime::job_file;
 use wasmill_runtime::spec::{Endpoint, JobSpec, OperationSpec};
 use wasmill_runtime::udf_file::Environment;
@@ -98,18 +98,29 @@ fn overhead(pace: &Pace, environment: &Environment) -> Result<Vec<Figure>, Bench
     let mut ratios = Vec::new();
     for _ in 0..pairs {
         let rows_set = ("nodes.rows.rows", rows);
-        let without = run(&read(IDS[0], &[rows_set], None)?, None, environment)?.duration.as_secs_f64();
+        let without = run(read(IDS[0], &[rows_set], None)?, None, environment)?.as_secs_f64();
         let folder = folder()?;
         let place = Some(folder.path());
         let set = [rows_set, ("execution.checkpointing.interval", "1s")];
-        let with = run(&read(IDS[0], &set, place)?, place, environment)?.duration.as_secs_f64();
+        let with = run(read(IDS[0], &set, place)?, place, environment)?.as_secs_f64();
         ratios.push(without / with);
     }
     Ok(vec![Figure::new(IDS[0], WayName::Wasmill, BUNDLE, "of the pace without", median(&mut ratios), "×")])
 }
 
-fn run(spec: &JobSpec, folder: Option<&Path>, environment: &Environment) -> Result<Summary, BenchError> {
-    Ok(start(spec, folder, None, environment)?.wait()?)
+/// From the first rows that reach the sink to the last: without the start and the end of the job.
+fn run(mut spec: JobSpec, folder: Option<&Path>, environment: &Environment) -> Result<Duration, BenchError> {
+    let seen: Arc<Mutex<Option<(Instant, Instant)>>> = Arc::default();
+    let noted = Arc::clone(&seen);
+    let sink = WatchSink(Arc::new(move |_| {
+        let now = Instant::now();
+        lock(&noted).get_or_insert((now, now)).1 = now;
+    }));
+    into_sink(&mut spec, &(Arc::new(sink) as Arc<dyn Sink>));
+    start(&spec, folder, None, environment)?.wait()?;
+    let seen = lock(&seen).take();
+    seen.map(|(first, last)| last - first)
+        .ok_or_else(|| BenchError::Nothing { what: IDS[0], problem: "no row came out".into() })
 }
 
 /// From the barrier to the manifest, which takes in the barrier's way through all operators.
@@ -227,7 +238,7 @@ fn gated(keys: u64, folder: &Path, gate: &Arc<Gate>, arrived: &Arc<Arrived>) -> 
         *lock(&counted.rows) += rows as u64;
         counted.more.notify_all();
     }));
-    into_sink(&mut spec, &(Arc::new(sink) as Arc<dyn wasmill_runtime::connector::Sink>));
+    into_sink(&mut spec, &(Arc::new(sink) as Arc<dyn Sink>));
     Ok(spec)
 }
 

@@ -90,6 +90,9 @@ struct Hurry {
 /// A tenth of a second is what a barrier may take: through a call, and through what is around it.
 const CALL_TIME: Duration = Duration::from_millis(20);
 
+/// Of a function that is not known yet.
+const FIRST_CALL_ROWS: usize = 16;
+
 impl<T: BundleOperator> Bundled<T> {
     pub(crate) fn new(operator: T, shared: &Shared) -> Bundled<T> {
         let config = &shared.config;
@@ -185,8 +188,8 @@ impl Hurry {
     /// `rows` rows took so long.
     fn took(&mut self, rows: usize, time: Duration, rows_max: usize) {
         let fitting = rows as f64 * CALL_TIME.as_secs_f64() / time.as_secs_f64().max(1e-9);
-        // One slow call says little: the next has at least half, and at most twice as many rows.
-        self.rows_max = (fitting as usize).clamp(self.rows_max / 2, self.rows_max * 2).clamp(1, rows_max);
+        // One quick call says little; a slow one may be followed by more.
+        self.rows_max = (fitting as usize).min(self.rows_max * 2).clamp(1, rows_max);
     }
 }
 
@@ -245,7 +248,7 @@ impl<T: BundleOperator> Operator for Bundled<T> {
     }
 
     fn watch(&mut self, waiting: &WaitingBarriers) {
-        self.hurry = Some(Hurry { waiting: waiting.clone(), rows_max: self.rows_max });
+        self.hurry = Some(Hurry { waiting: waiting.clone(), rows_max: self.rows_max.min(FIRST_CALL_ROWS) });
     }
 
     fn flush_due(&self) -> Option<Duration> {
