@@ -129,6 +129,9 @@ fn job_causes(error: &JobError) -> Vec<String> {
         JobError::Host { error, .. } => chain(error.source()),
         JobError::Arrow { error, .. } => chain(error.source()),
         JobError::Thread { error, .. } => chain(error.source()),
+        // Their own texts have been told.
+        JobError::Storage(error) => chain(error.source()),
+        JobError::Files(error) | JobError::Unfit(error) | JobError::Restore { error, .. } => chain(error.source()),
         other => chain(other.source()),
     }
 }

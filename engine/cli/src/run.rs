@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use wasmill_connectors::checkpoint_storage;
 use wasmill_host::{LogLevel, data_type};
+use wasmill_runtime::checkpoint::manifest::{Manifest, SnapshotKind};
 use wasmill_runtime::checkpoint::restore::Restored;
 use wasmill_runtime::checkpoint::storage::CheckpointStorage;
 use wasmill_runtime::control::{self, Controlled};
@@ -68,7 +69,7 @@ fn graph(args: &JobArgs) -> Result<JobGraph, Failure> {
 pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let graph = graph(&args.job)?;
     let (checkpoints, from) = places(args, &graph)?;
-    let goes_on = from.as_ref().map(|from| from.manifest.checkpoint);
+    let beginning = beginning(args, checkpoints.as_ref(), from.as_ref());
     let control_places = control_places(args, &graph, checkpoints.clone());
     let progress = Arc::new(Progress::new(&graph, args.quiet));
     let options = RunOptions {
@@ -78,8 +79,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
         ..RunOptions::new(log(Arc::clone(&progress), args.log_level))
     };
     let listener = listen(args, &progress)?;
-    if let Some(checkpoint) = goes_on.filter(|_| !args.quiet) {
-        progress.line(&format!("going on from checkpoint {checkpoint}"));
+    if let Some(beginning) = beginning.filter(|_| !args.quiet) {
+        progress.line(&beginning);
     }
     let job = job::start(&graph, options).map_err(|error| Failure::Job(Box::new(error)))?;
     let reachable = listener.and_then(|listener| reachable(listener, args, &graph, &job, control_places, &progress));
@@ -111,14 +112,45 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
                 _ => Ok(()),
             }
         }
-        Err(JobError::Stopped) if interrupted => {
-            Err(Failure::Interrupted("stopped by a signal before the end; nothing was committed".into()))
-        }
         Err(JobError::Stopped) => {
-            Err(Failure::Interrupted("stopped by a command before the end; nothing was committed".into()))
+            let by = if interrupted { "a signal" } else { "a command" };
+            let committed = match graph.config().checkpoint.dir {
+                None => "nothing was committed",
+                Some(_) => "nothing since its last checkpoint was committed, from which --resume goes on",
+            };
+            Err(Failure::Interrupted(format!("stopped by {by} before the end; {committed}")))
         }
         Err(error) => Err(Failure::Job(Box::new(error))),
     }
+}
+
+/// Where the job begins, if that is worth a line.
+fn beginning(
+    args: &RunArgs,
+    checkpoints: Option<&Arc<dyn CheckpointStorage>>,
+    from: Option<&Restored>,
+) -> Option<String> {
+    match from.map(|from| &*from.manifest) {
+        Some(manifest) if manifest.finished => Some(format!(
+            "the job came to its end with checkpoint {}: nothing is left to do but to commit what that run could not",
+            manifest.checkpoint
+        )),
+        Some(manifest) => Some(format!("going on from {}", of_kind(manifest))),
+        None if args.resume => {
+            let place = checkpoints.map(|storage| storage.location(None)).unwrap_or_default();
+            Some(format!("no checkpoint is in {place} yet: beginning at the beginning"))
+        }
+        None => None,
+    }
+}
+
+/// As a person would call it.
+fn of_kind(manifest: &Manifest) -> String {
+    let kind = match manifest.kind {
+        SnapshotKind::Checkpoint => "checkpoint",
+        SnapshotKind::Savepoint => "savepoint",
+    };
+    format!("{kind} {}", manifest.checkpoint)
 }
 
 /// What lets other commands reach the job, for as long as it is kept. The first goes first: nobody is led where nobody listens.

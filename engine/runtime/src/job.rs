@@ -328,7 +328,11 @@ impl RunningJob {
         let stopped = self.handle.stopped.load(Ordering::Relaxed);
         let Ended { outcome, outputs, restarts } = ended;
         match outcome {
-            Outcome::Finished => Ok(Summary { duration, metrics, stopped, checkpoint: None, restarts, outputs }),
+            Outcome::Finished => {
+                // One that takes checkpoints is stopped by a checkpoint: this one was at its end before that could be asked for.
+                let stopped = stopped && !self.handle.checkpoints;
+                Ok(Summary { duration, metrics, stopped, checkpoint: None, restarts, outputs })
+            }
             Outcome::Stopped { checkpoint } => {
                 Ok(Summary { duration, metrics, stopped: true, checkpoint, restarts, outputs })
             }

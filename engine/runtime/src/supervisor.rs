@@ -113,6 +113,7 @@ enum Chore {
     Expect {
         request: u64,
         storage: Arc<dyn CheckpointStorage>,
+        last: bool,
     },
     /// The last one.
     End(Outcome),
@@ -239,7 +240,8 @@ impl Supervisor {
         let number = request.number();
         self.answers.insert(number, answer);
         if let Some(storage) = storage {
-            self.chore(Chore::Expect { request: number, storage });
+            let last = matches!(request, Request::Stop { .. });
+            self.chore(Chore::Expect { request: number, storage, last });
         }
         Event::Requested(request)
     }
@@ -387,7 +389,7 @@ fn keep(
             Err(RecvTimeoutError::Disconnected) => return (keeper, Ok(Outcome::Cancelled)),
         };
         match chore {
-            Chore::Expect { request, storage } => keeper.expect(request, storage),
+            Chore::Expect { request, storage, last } => keeper.expect(request, storage, last),
             Chore::Do(Action::Start { region, attempt, from }) => match keeper.ready(region, from) {
                 Ok(()) => {
                     let from = from.and_then(|from| keeper.restored(from).cloned());

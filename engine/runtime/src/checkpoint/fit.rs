@@ -24,17 +24,23 @@ pub(crate) fn place(
     if goes_on {
         return Ok(());
     }
-    let of = Restored::newest(storage).ok().flatten().map(|found| found.manifest.job.clone());
-    let message = match of {
-        Some(job) if job != graph.name => {
-            format!("it has checkpoints of job \"{job}\": give job \"{}\" a directory of its own", graph.name)
-        }
+    let found = Restored::newest(storage).ok().flatten();
+    let message = match found.as_ref().map(|found| &*found.manifest) {
+        Some(manifest) if manifest.job != graph.name => format!(
+            "it has checkpoints of job \"{}\": give job \"{}\" a directory of its own",
+            manifest.job, graph.name
+        ),
+        Some(manifest) if manifest.finished => format!(
+            "it has checkpoints of an earlier run, which came to its end with checkpoint {newest}: remove them to run the job anew, or \
+             give another directory"
+        ),
         _ => format!(
             "it has checkpoints of an earlier run, the newest is {newest}: go on from them (wasmill run --resume), remove them, or give another \
              directory"
         ),
     };
-    Err(JobError::Unfit(SnapshotError::Unfit { place, message }))
+    // Nothing was to be gone on from: it is the place that does not fit.
+    Err(JobError::Files(SnapshotError::Unfit { place, message }))
 }
 
 /// Everything that the checkpoint knows must have a place in the job, and be of its types.

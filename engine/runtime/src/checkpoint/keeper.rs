@@ -21,7 +21,7 @@ use crate::simulate::Sabotage;
 pub(crate) struct Keeper {
     assembly: Arc<Assembly>,
     storage: Option<Arc<dyn CheckpointStorage>>,
-    savepoints: BTreeMap<u64, Arc<dyn CheckpointStorage>>,
+    savepoints: BTreeMap<u64, Savepoint>,
     /// Complete ones by number, and that from which the job began.
     complete: BTreeMap<u64, Restored>,
     sinks: BTreeMap<NodeId, Arc<dyn Sink>>,
@@ -29,6 +29,13 @@ pub(crate) struct Keeper {
     started: BTreeSet<RegionId>,
     /// Only in a simulation.
     sabotage: Option<Sabotage>,
+}
+
+/// A savepoint that was asked for.
+struct Savepoint {
+    storage: Arc<dyn CheckpointStorage>,
+    /// The job ends with it, and commits what it holds.
+    last: bool,
 }
 
 impl Keeper {
@@ -61,9 +68,9 @@ impl Keeper {
         Keeper { sabotage, ..self }
     }
 
-    /// Where the savepoint of this request goes.
-    pub(crate) fn expect(&mut self, request: u64, storage: Arc<dyn CheckpointStorage>) {
-        self.savepoints.insert(request, storage);
+    /// Where the savepoint of this request goes, and whether the job ends with it.
+    pub(crate) fn expect(&mut self, request: u64, storage: Arc<dyn CheckpointStorage>, last: bool) {
+        self.savepoints.insert(request, Savepoint { storage, last });
     }
 
     pub(crate) fn restored(&self, checkpoint: u64) -> Option<&Restored> {
@@ -84,9 +91,16 @@ impl Keeper {
     fn storage(&self, target: Target) -> Result<&Arc<dyn CheckpointStorage>, SnapshotError> {
         let storage = match target {
             Target::Checkpoints => self.storage.as_ref(),
-            Target::Savepoint(request) => self.savepoints.get(&request),
+            Target::Savepoint(request) => self.savepoints.get(&request).map(|savepoint| &savepoint.storage),
         };
         storage.ok_or_else(|| SnapshotError::Columns("there is no place for it".into()))
+    }
+
+    /// The savepoint with which a job ends is a checkpoint too: who went on from the one before would write again what this one
+    /// commits.
+    fn copy(&self, target: Target) -> Option<&Arc<dyn CheckpointStorage>> {
+        let Target::Savepoint(request) = target else { return None };
+        self.storage.as_ref().filter(|_| self.savepoints.get(&request).is_some_and(|savepoint| savepoint.last))
     }
 
     /// Writes what a task handed over.
@@ -98,6 +112,10 @@ impl Keeper {
         snapshot: &TaskSnapshot,
     ) -> Result<TaskRecord, SnapshotError> {
         let storage = self.storage(target)?;
+        let put = |file: &str, content: &[u8]| {
+            storage.put(file, content)?;
+            self.copy(target).map_or(Ok(()), |copy| copy.put(file, content))
+        };
         let (head, subtask) = self.assembly.place(task);
         let mut record = TaskRecord { nodes: Vec::new(), channels: Vec::new(), confirmed: snapshot.confirmed };
         for node in &snapshot.nodes {
@@ -106,7 +124,7 @@ impl Keeper {
             let prefix = format!("state/{}-{subtask}-{checkpoint}", file_name(self.assembly.node_name(node.node)));
             let (manifest, files) = node_files(node, &prefix)?;
             for file in &files {
-                storage.put(&file.file.name, &file.content)?;
+                put(&file.file.name, &file.content)?;
             }
             let full = node.keyed.as_ref().is_none_or(|keyed| keyed.full);
             record.nodes.push(NodeRecord { node: node.node, subtask, manifest, full });
@@ -116,7 +134,7 @@ impl Keeper {
             let prefix = format!("state/{}-{subtask}-{checkpoint}-channel-{index}", file_name(names.1));
             let (manifest, file) = channel_files(channel, names, subtask, &prefix)?;
             if let Some(file) = file {
-                storage.put(&file.file.name, &file.content)?;
+                put(&file.file.name, &file.content)?;
             }
             record.channels.push(manifest);
         }
@@ -138,6 +156,11 @@ impl Keeper {
             Target::Checkpoints => manifest_name(checkpoint),
             Target::Savepoint(_) => SAVEPOINT.to_owned(),
         };
+        // The copy first: where the savepoint is there, nobody goes on from an older checkpoint by mistake.
+        if let Some(copy) = self.copy(target) {
+            let manifest = Manifest { kind: SnapshotKind::Checkpoint, ..manifest.clone() };
+            copy.put(&manifest_name(checkpoint), &manifest.write())?;
+        }
         storage.put(&name, &manifest.write())?;
         let bytes = manifest.files().map(|file| file.bytes).sum();
         self.complete.insert(checkpoint, Restored::new(Arc::new(manifest), storage));
