@@ -65,7 +65,7 @@ const TARGETS: [(&str, &str, usize, Goal); 42] = [
 ];
 
 /// By profile (`perf record` of `wasmill run` on the work's job): where the time goes in work whose target is missed.
-const LIMITS: [(&str, &str); 7] = [
+const LIMITS: [(&str, &str); 10] = [
     (
         "rust-add",
         "at bundle 1 the host, not the guest, which has a sixth: a third of the time is Wasmtime's way into the guest and back, \
@@ -98,6 +98,20 @@ const LIMITS: [(&str, &str); 7] = [
         "python-window",
         "CPython's evaluator, the freeing of objects, and setting fields of the accumulator by name, which goes through \
          general attribute access. A window of ten rows a key also means a result for ten rows.",
+    ),
+    (
+        "checkpoint-overhead",
+        "the copy of a million keys' states in the task's thread, a few hundredths of a second for each checkpoint, and the cache that \
+         the thread which writes takes from it. The rest of the task is finding keys in memory that no cache holds.",
+    ),
+    (
+        "checkpoint-slow-udf",
+        "a call that has begun is not interrupted: calls are cut to 20 ms, and every operator of the chain may be in one.",
+    ),
+    (
+        "snapshot",
+        "one thread encodes and writes: up to a half of its time turns keys' bytes back into typed columns, the rest copies, sums and \
+         writes. The disk beside it takes its bytes into the system's cache at the pace of a copy.",
     ),
     (
         "scaling",
