@@ -140,9 +140,10 @@ impl Keyed {
         if !self.keyed {
             return;
         }
-        for index in 0..self.bundle.slots.len() {
-            let slot = self.bundle.slots[index];
-            if self.has_value(slot) {
+        let host = self.by_call.then(|| self.udf.host());
+        for &slot in &self.bundle.slots {
+            let in_columns = self.columns.iter().any(|column| column.is_present(slot));
+            if in_columns || host.is_some_and(|host| host.states.iter().any(|state| state.get(slot).is_some())) {
                 if let Some(changes) = self.changes.as_mut().filter(|_| changed) {
                     changes.touch(slot);
                 }
