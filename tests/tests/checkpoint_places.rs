@@ -200,13 +200,15 @@ fn patch(path: &Path, at: usize, change: impl Fn(u8) -> u8) {
 /// One way to be refused.
 struct Case {
     what: &'static str,
-    /// Of the folder, with the number of its newest checkpoint.
-    change: fn(&Path, u64),
+    change: Change,
     arguments: &'static [&'static str],
     code: i32,
     /// NEWEST is the number of the newest checkpoint, DIR the folder; # is a checksum.
     says: &'static str,
 }
+
+/// What somebody does to the folder, with the number of its newest checkpoint.
+type Change = fn(&Path, u64);
 
 fn nothing(_: &Path, _: u64) {}
 
@@ -439,7 +441,7 @@ fn another_job_is_refused() {
 #[test]
 fn a_place_that_cannot_be_written_is_refused() {
     const BLOCKED: &str = "execution.checkpointing.dir=blocked";
-    let block: fn(&Path, u64) = |folder, _| write(folder, "blocked", "");
+    let block: Change = |folder, _| write(folder, "blocked", "");
     let cases = [
         Case {
             what: "a file",
@@ -493,12 +495,12 @@ fn is_whole(folder: &Path, what: &str) {
 /// What is accepted, and gives what it would have given without a crash.
 #[test]
 fn what_fits_is_gone_on_with() {
-    let (none, grown): (fn(&Path, u64), fn(&Path, u64)) = (nothing, |folder, _| {
+    let (none, grown): (Change, Change) = (nothing, |folder, _| {
         edit_udf(folder, "['count'], [Types.LONG()]", "['count', 'last'], [Types.LONG(), Types.LONG()]");
         let text = std::fs::read_to_string(folder.join("udf.py")).unwrap();
         write(folder, "udf.py", &text.replace("Row(count=count)", "Row(count=count, last=value.n)"));
     });
-    let cases: [(&str, fn(&Path, u64), &[&str]); 5] = [
+    let cases: [(&str, Change, &[&str]); 5] = [
         ("as it was", none, &["--resume"]),
         ("from its own place", none, &["--from", "checkpoints"]),
         ("a state grown by a field that may be null", grown, &["--resume"]),
@@ -597,13 +599,13 @@ fn rows_on_their_way_keep_their_subtasks() {
 #[test]
 fn a_source_that_is_no_longer_what_it_was_is_refused() {
     let folder = killed(FILE, |manifest| *manifest >= *manifest.with_file_name("2.manifest"));
-    let cases: [(&str, fn(&Path), i32, &str); 2] = [
-        ("shrank", |folder| write(folder, "lines.csv", "n\n1\n"), 1, "error: node \"lines\": "),
-        ("vanished", |folder| std::fs::remove_file(folder.join("lines.csv")).unwrap(), 2, "error: job.yaml:"),
+    let cases: [(&str, Change, i32, &str); 2] = [
+        ("shrank", |folder, _| write(folder, "lines.csv", "n\n1\n"), 1, "error: node \"lines\": "),
+        ("vanished", |folder, _| std::fs::remove_file(folder.join("lines.csv")).unwrap(), 2, "error: job.yaml:"),
     ];
     for (what, change, code, says) in cases {
         let copy = copy_of(folder.path());
-        change(copy.path());
+        change(copy.path(), 0);
         let before = kept(copy.path());
         let (got, text) = wasmill(copy.path(), &["run", "-q", "job.yaml", "--resume"]);
         println!("{what}: {text}");
@@ -693,9 +695,7 @@ fn kept_in(folder: &Path, settings: &[&str], place: &str) -> Child {
     let arguments: Vec<&str> = ["run", "-q", "job.yaml", "--set", &dir].into_iter().chain(settings).collect();
     let mut child = program(folder, &arguments).stderr(Stdio::piped()).spawn().unwrap();
     let began = Instant::now();
-    while std::fs::read_dir(folder.join(place).join("checkpoints")).is_ok_and(|mut names| names.next().is_some())
-        == false
-    {
+    while !std::fs::read_dir(folder.join(place).join("checkpoints")).is_ok_and(|mut names| names.next().is_some()) {
         assert!(child.try_wait().unwrap().is_none(), "it has ended too soon: {:?}", child.wait_with_output());
         assert!(began.elapsed() < PATIENCE, "there is no checkpoint");
         std::thread::sleep(Duration::from_millis(2));
