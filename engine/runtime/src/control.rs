@@ -302,7 +302,7 @@ fn bytes_of(manifest: &Manifest) -> u64 {
 }
 
 /// A message goes over the wire as one text.
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -18,6 +18,7 @@ use crate::checkpoint::restore::Restored;
 use crate::checkpoint::snapshot::{Alignment, Barrier, TaskSnapshot};
 use crate::checkpoint::storage::CheckpointStorage;
 use crate::connector::{Committable, Subtask};
+use crate::control::with_causes;
 use crate::dead_letter::LetterWriter;
 use crate::error::JobError;
 use crate::job::{Clock, Log, LogRecord};
@@ -277,6 +278,8 @@ impl Supervisor {
                     if let Some(before) = self.running.remove(&region) {
                         before.join();
                     }
+                    // Letters of a run that has failed are as good as unwritten.
+                    drop(locked(&self.surroundings.letters).take());
                     self.chore(Chore::Do(action));
                 }
                 Action::Finish(outcome) => return Some(outcome),
@@ -355,7 +358,7 @@ impl Supervisor {
             Happening::Failed { error, wait, from } => {
                 self.surroundings.metrics.recovery.failed();
                 let from = from.map_or("the beginning".to_owned(), |from| format!("checkpoint {from}"));
-                format!("{error}; going on from {from} in {wait:?}")
+                format!("{}; going on from {from} in {wait:?}", with_causes(error.as_ref()))
             }
             Happening::GaveUp { checkpoint, why } => format!("checkpoint {checkpoint} is given up: {why}"),
         };

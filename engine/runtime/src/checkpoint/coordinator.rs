@@ -18,7 +18,9 @@ use super::protocol::{
 };
 use super::restart::Restarts;
 use super::snapshot::{Alignment, Barrier, Stop, TaskSnapshot};
+use super::storage::StorageError;
 use crate::connector::Committable;
+use crate::control::with_causes;
 use crate::error::JobError;
 use crate::simulate::Sabotage;
 
@@ -78,6 +80,8 @@ pub(crate) struct Coordinator {
     ending: Option<Ending>,
     /// Who asked for the end.
     stop_request: Option<u64>,
+    /// A region could not even be started for the first time.
+    never_began: bool,
     /// Why the job is going down.
     cause: Option<JobError>,
     done: bool,
@@ -89,6 +93,8 @@ enum Ending {
     /// This checkpoint was its last.
     Stopping(u64),
     Cancelled,
+    /// Asked to stop while a part of it waited to start again: there is no more to be taken than what is complete.
+    Halted,
     Failed,
     /// All tasks have ended: the last commit is under way.
     Closing(u64),
@@ -111,6 +117,7 @@ impl Coordinator {
             restarts: Restarts::new(plan.restart.clone()),
             ending: None,
             stop_request: None,
+            never_began: false,
             cause: None,
             done: false,
             plan,
@@ -174,6 +181,8 @@ impl Coordinator {
                 if self.regions[region].1 == attempt {
                     let tasks: Vec<TaskId> = self.tasks_of(region).collect();
                     self.ended.extend(tasks.into_iter().map(|task| (task, None)));
+                    // What cannot begin at all will not begin later: a place is taken, output of an earlier run is there.
+                    self.never_began |= attempt == 0;
                     self.region_failed(region, error, &mut out);
                     self.region_is_down(region, now, &mut out);
                 }
@@ -352,7 +361,7 @@ impl Coordinator {
             Region::Running => self.regions[region].0 = Region::Ended,
             Region::Cancelling => {
                 self.give_up_all("a part of the job failed", out);
-                let decided = matches!(self.ending, Some(Ending::Cancelled | Ending::Failed));
+                let decided = matches!(self.ending, Some(Ending::Cancelled | Ending::Halted | Ending::Failed));
                 if !decided && let Some(cause) = self.cause.take() {
                     self.restart_or_fail(vec![region], cause, now, out);
                 } else {
@@ -366,7 +375,9 @@ impl Coordinator {
 
     /// Regions of which no task runs go on after a wait, or else the job fails.
     fn restart_or_fail(&mut self, regions: Vec<RegionId>, cause: JobError, now: Duration, out: &mut Vec<Action>) {
-        match self.restarts.failed(now) {
+        let hopeless = self.never_began || is_hopeless(&cause);
+        let wait = self.restarts.failed(now).filter(|_| !hopeless);
+        match wait {
             Some(wait) => {
                 self.ending = None;
                 for region in regions {
@@ -410,6 +421,10 @@ impl Coordinator {
         }
         match self.ending {
             Some(Ending::Cancelled) => self.finish(Outcome::Cancelled, out),
+            Some(Ending::Halted) => {
+                let stopped = |latest| Outcome::Stopped { checkpoint: Some(latest) };
+                self.finish(self.latest.map_or(Outcome::Cancelled, stopped), out);
+            }
             Some(Ending::Failed) => {
                 let cause = self.cause.take().unwrap_or(JobError::Stopped);
                 self.finish(Outcome::Failed(cause), out);
@@ -480,7 +495,7 @@ impl Coordinator {
                 pending.record.insert(task, record);
                 self.complete_if_whole(checkpoint, out);
             }
-            Err(error) => self.give_up(checkpoint, &error.to_string(), true, now, out),
+            Err(error) => self.give_up(checkpoint, &with_causes(&error), true, now, out),
         }
     }
 
@@ -500,7 +515,7 @@ impl Coordinator {
 
     fn completed(&mut self, checkpoint: u64, result: Result<(), SnapshotError>, now: Duration, out: &mut Vec<Action>) {
         if let Err(error) = result {
-            self.give_up(checkpoint, &error.to_string(), true, now, out);
+            self.give_up(checkpoint, &with_causes(&error), true, now, out);
             return;
         }
         // Given up meanwhile: it is complete all the same, and nobody builds on it.
@@ -637,8 +652,15 @@ impl Coordinator {
             self.end_if_over(now, out);
             return;
         }
+        let plain_stop = matches!(request, Request::Stop { savepoint: false, stop: Stop::Suspend, .. });
         if self.plan.checkpoints.is_none() {
             self.answer(Some(number), Err(Refusal::NoCheckpoints), out);
+        } else if plain_stop && self.ending.is_none() && !self.is_up() {
+            self.ending = Some(Ending::Halted);
+            self.stop_request = Some(number);
+            self.give_up_all("the job was stopped", out);
+            self.cancel_all(out);
+            self.end_if_over(now, out);
         } else if !self.is_up() || self.ended.len() == self.plan.tasks.len() {
             self.answer(Some(number), Err(Refusal::NotRunning), out);
         } else {
@@ -695,6 +717,16 @@ impl Pending {
                 out.push(Action::Write { task, attempt, checkpoint, target, last: true, snapshot });
             }
         }
+    }
+}
+
+/// Would it be the same however often it is tried? What a checkpoint says, and whether it fits, does not change; that a store cannot
+/// be read just now may.
+fn is_hopeless(error: &JobError) -> bool {
+    match error {
+        JobError::Restore { error, .. } => !matches!(error, SnapshotError::Storage(StorageError::Io { .. })),
+        JobError::Unfit(_) => true,
+        _ => false,
     }
 }
 
