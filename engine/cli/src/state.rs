@@ -7,7 +7,7 @@ use arrow::array::{BooleanArray, RecordBatch, TimestampMillisecondArray};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
-use arrow::util::display::{ArrayFormatter, FormatOptions, array_value_to_string};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use serde_json::{Value, json};
 use wasmill_runtime::checkpoint::inspect;
 use wasmill_runtime::checkpoint::manifest::{FileRef, Manifest, NodeManifest, SnapshotKind};
@@ -147,7 +147,8 @@ fn on_their_way(manifest: &Manifest) -> String {
 
 fn when(millis: i64) -> String {
     let time = TimestampMillisecondArray::from(vec![millis]);
-    array_value_to_string(&time, 0).map_or_else(|_| format!("{millis} ms"), |text| format!("{text}Z"))
+    // Debug is ISO 8601 here, with a T.
+    time.value_as_datetime(0).map_or_else(|| format!("{millis} ms"), |time| format!("{time:?}Z"))
 }
 
 // ---- positions and parts ----
