@@ -748,3 +748,7 @@ fn chained(mut record: TaskRecord, base: Option<&TaskRecord>) -> TaskRecord {
     }
     record
 }
+
+#[cfg(test)]
+#[path = "coordinator_tests.rs"]
+mod tests;
