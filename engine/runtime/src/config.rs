@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::checkpoint::restart::RestartStrategy;
+use crate::checkpoint::snapshot::Alignment;
 use crate::value::{OptionError, Options};
 
 /// When the guest is called.
@@ -54,6 +55,18 @@ impl Default for CheckpointConfig {
             aligned_timeout: None,
             dir: None,
             savepoint_dir: None,
+        }
+    }
+}
+
+impl CheckpointConfig {
+    pub(crate) fn alignment(&self) -> Alignment {
+        match (self.unaligned, self.aligned_timeout) {
+            (false, _) => Alignment::Aligned,
+            (true, Some(timeout)) if !timeout.is_zero() => {
+                Alignment::Timeout(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX))
+            }
+            (true, _) => Alignment::Unaligned,
         }
     }
 }

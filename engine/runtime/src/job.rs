@@ -12,11 +12,10 @@ use crate::assembly::Assembly;
 use crate::checkpoint::coordinator::Coordinator;
 use crate::checkpoint::fit;
 use crate::checkpoint::keeper::Keeper;
-use crate::checkpoint::protocol::{Outcome, Plan, Policy, Refusal, Request};
+use crate::checkpoint::protocol::{Outcome, Plan, Refusal, Request};
 use crate::checkpoint::restore::Restored;
-use crate::checkpoint::snapshot::{Alignment, Stop};
+use crate::checkpoint::snapshot::Stop;
 use crate::checkpoint::storage::{CheckpointStorage, Claim};
-use crate::config::Config;
 use crate::error::JobError;
 use crate::graph::JobGraph;
 use crate::metrics::JobMetrics;
@@ -243,7 +242,7 @@ pub fn start(graph: &JobGraph, options: RunOptions) -> Result<RunningJob, JobErr
         events,
         sabotage: None,
     };
-    let policy = checkpoints.is_some().then(|| policy(&graph.config));
+    let policy = checkpoints.is_some().then(|| graph.config.checkpoint.clone());
     let plan = Plan {
         tasks: assembly.plans(),
         regions: assembly.region_count(),
@@ -273,26 +272,6 @@ fn finish_again(mut keeper: Keeper, plan: &Plan) -> Result<JoinHandle<Ended>, Jo
         let outcome = committed.and_then(|()| end(&keeper, Outcome::Finished)).unwrap_or_else(Outcome::Failed);
         Ended { outcome, outputs: keeper.outputs(), restarts: 0 }
     })
-}
-
-pub(crate) fn policy(config: &Config) -> Policy {
-    let checkpoint = &config.checkpoint;
-    let alignment = match (checkpoint.unaligned, checkpoint.aligned_timeout) {
-        (false, _) => Alignment::Aligned,
-        (true, Some(timeout)) if !timeout.is_zero() => {
-            Alignment::Timeout(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX))
-        }
-        (true, _) => Alignment::Unaligned,
-    };
-    Policy {
-        interval: checkpoint.interval,
-        min_pause: checkpoint.min_pause,
-        timeout: checkpoint.timeout,
-        tolerable_failures: checkpoint.tolerable_failures,
-        concurrent_max: checkpoint.concurrent_max,
-        retained: checkpoint.retained,
-        alignment,
-    }
 }
 
 impl RunningJob {

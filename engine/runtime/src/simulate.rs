@@ -20,7 +20,7 @@ use crate::checkpoint::snapshot::Stop;
 use crate::checkpoint::storage::CheckpointStorage;
 use crate::error::JobError;
 use crate::graph::JobGraph;
-use crate::job::{Clock, policy};
+use crate::job::Clock;
 use crate::metrics::JobMetrics;
 use crate::supervisor::{Surroundings, carry_out, end};
 use crate::task::{Task, Turn};
@@ -233,7 +233,7 @@ impl Process {
         let plan = Plan {
             tasks: assembly.plans(),
             regions: assembly.region_count(),
-            checkpoints: Some(policy(&graph.config)),
+            checkpoints: Some(graph.config.checkpoint.clone()),
             restart: graph.config.restart_strategy(),
             from: from.as_ref().map(|from| from.manifest.checkpoint),
             sabotage: simulation.sabotage,

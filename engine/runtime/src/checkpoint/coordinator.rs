@@ -14,11 +14,12 @@ use std::time::Duration;
 
 use super::SnapshotError;
 use super::protocol::{
-    Action, Event, Happening, Outcome, Plan, Policy, Record, Refusal, RegionId, Request, Target, TaskId, TaskRecord,
+    Action, Event, Happening, Outcome, Plan, Record, Refusal, RegionId, Request, Target, TaskId, TaskRecord,
 };
 use super::restart::Restarts;
 use super::snapshot::{Alignment, Barrier, Stop, TaskSnapshot};
 use super::storage::StorageError;
+use crate::config::CheckpointConfig;
 use crate::connector::Committable;
 use crate::control::with_causes;
 use crate::error::JobError;
@@ -156,7 +157,7 @@ impl Coordinator {
         times.into_iter().min()
     }
 
-    fn pause_over(&self, policy: &Policy) -> Duration {
+    fn pause_over(&self, policy: &CheckpointConfig) -> Duration {
         self.last_done.map_or(Duration::ZERO, |done| done + policy.min_pause)
     }
 
@@ -274,7 +275,7 @@ impl Coordinator {
             completing: false,
             finished: false,
         };
-        let alignment = self.plan.checkpoints.as_ref().map_or(Alignment::Aligned, |policy| policy.alignment);
+        let alignment = self.plan.checkpoints.as_ref().map_or(Alignment::Aligned, |policy| policy.alignment());
         let full = target != Target::Checkpoints;
         // As in Flink: a savepoint has no rows in flight, and behind a barrier that stops nothing is to be in flight.
         let alignment = if full || stop.is_some() { Alignment::Aligned } else { alignment };
@@ -671,7 +672,7 @@ impl Coordinator {
                 Request::Checkpoint(_) | Request::Cancel(_) => (Target::Checkpoints, None),
             };
             // A task that has come past an unaligned barrier does not go on with it when the next one comes.
-            let aligned = self.plan.checkpoints.as_ref().is_some_and(|policy| policy.alignment == Alignment::Aligned);
+            let aligned = self.plan.checkpoints.as_ref().is_some_and(|policy| policy.alignment() == Alignment::Aligned);
             if stop.is_some() || !aligned {
                 self.give_up_all("a newer one was asked for", out);
             }

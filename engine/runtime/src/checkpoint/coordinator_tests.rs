@@ -5,19 +5,10 @@ use crate::checkpoint::protocol::TaskPlan;
 use crate::checkpoint::restart::RestartStrategy;
 
 fn coordinator() -> Coordinator {
-    let policy = Policy {
-        interval: None,
-        min_pause: Duration::ZERO,
-        timeout: Duration::from_secs(60),
-        tolerable_failures: 0,
-        concurrent_max: 1,
-        retained: 1,
-        alignment: Alignment::Aligned,
-    };
     let plan = Plan {
         tasks: vec![TaskPlan { region: 0, source: true }],
         regions: 1,
-        checkpoints: Some(policy),
+        checkpoints: Some(CheckpointConfig::default()),
         restart: RestartStrategy::EXPONENTIAL,
         from: Some(7),
         sabotage: None,

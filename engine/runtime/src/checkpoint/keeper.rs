@@ -266,8 +266,8 @@ impl Keeper {
                 false => JobError::Connector { node: self.assembly.node_name(node).to_owned(), error },
             };
             let before = from.and_then(|from| from.manifest.node(self.assembly.node_name(node)));
-            let mut prepared: Vec<Committable> =
-                before.iter().flat_map(|node| &node.subtasks).flat_map(|subtask| subtask.prepared.clone()).collect();
+            let name = self.assembly.node_name(node);
+            let mut prepared = from.map(|from| from.manifest.prepared(name)).unwrap_or_default();
             if self.sabotage == Some(Sabotage::ForgetPrepared) {
                 prepared.clear();
             }

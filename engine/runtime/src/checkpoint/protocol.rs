@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::SnapshotError;
 use super::manifest::{ChannelManifest, SubtaskManifest};
 use super::restart::RestartStrategy;
-use super::snapshot::{Alignment, Barrier, Stop, TaskSnapshot};
+use super::snapshot::{Barrier, Stop, TaskSnapshot};
+use crate::config::CheckpointConfig;
 use crate::connector::Committable;
 use crate::error::JobError;
 use crate::simulate::Sabotage;
@@ -22,7 +23,7 @@ pub(crate) struct Plan {
     pub tasks: Vec<TaskPlan>,
     pub regions: usize,
     /// `None`: the job takes no checkpoints.
-    pub checkpoints: Option<Policy>,
+    pub checkpoints: Option<CheckpointConfig>,
     pub restart: RestartStrategy,
     /// The number of the checkpoint from which the job goes on.
     pub from: Option<u64>,
@@ -35,20 +36,6 @@ pub(crate) struct TaskPlan {
     pub region: RegionId,
     /// Barriers begin here.
     pub source: bool,
-}
-
-/// When checkpoints are taken. The keys of the configuration are in [`crate::config`].
-#[derive(Debug, Clone)]
-pub(crate) struct Policy {
-    /// `None`: only when asked for.
-    pub interval: Option<Duration>,
-    pub min_pause: Duration,
-    pub timeout: Duration,
-    /// Failures one after the other that do not fail the job.
-    pub tolerable_failures: u64,
-    pub concurrent_max: usize,
-    pub retained: usize,
-    pub alignment: Alignment,
 }
 
 /// Where files go: to the job's checkpoints, or to a savepoint, by the number of its request.

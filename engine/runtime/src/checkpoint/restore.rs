@@ -7,6 +7,7 @@ use arrow::buffer::Buffer;
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field};
 use serde::de::DeserializeOwned;
+use wasmill_host::data_type;
 
 use super::SnapshotError;
 use super::keyed::{KeyBytes, KeyedReader, StateField};
@@ -188,6 +189,15 @@ impl NodeState<'_> {
         SnapshotError::Unfit { place: self.from.location(), message: format!("node \"{}\": {message}", self.node.id) }
     }
 
+    /// `values` as those of `what`, which is `wanted` now.
+    pub(crate) fn fitting(&self, what: &str, values: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, SnapshotError> {
+        grown(values, wanted).ok_or_else(|| {
+            let now = data_type::display(wanted, false).unwrap_or_default();
+            let before = data_type::display(values.data_type(), false).unwrap_or_default();
+            self.unfit(format!("{what} is {now}, and was {before} in the checkpoint"))
+        })
+    }
+
     /// Rows of open bundles that are now this subtask's, by key where there is one.
     pub(crate) fn bundle(&self, key: Option<&KeyEncoder>) -> Result<Vec<Batch>, SnapshotError> {
         let mut mine = Vec::new();
@@ -283,7 +293,7 @@ impl MyKeys<'_> {
 }
 
 /// `values` as those of a state that is `wanted` now: of the same type, or of one that has grown by fields that may be null.
-pub(crate) fn grown(values: &ArrayRef, wanted: &DataType) -> Option<ArrayRef> {
+fn grown(values: &ArrayRef, wanted: &DataType) -> Option<ArrayRef> {
     if values.data_type() == wanted {
         return Some(Arc::clone(values));
     }

@@ -9,20 +9,20 @@ use arrow::compute::take;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use serde_json::json;
-use wasmill_host::{Access, Effects, Fault, Operation, StateDeclaration, data_type, value_column};
+use wasmill_host::{Access, Effects, Fault, Operation, StateDeclaration, value_column};
 
 use crate::batch::{Batch, columns_of, record_batch};
 use crate::checkpoint::SnapshotError;
 use crate::checkpoint::changes::Changes;
 use crate::checkpoint::keyed::{KeyBytes, KeyLayout, KeyedSnapshot, StateField};
-use crate::checkpoint::restore::{MyKeys, NodeState, grown};
+use crate::checkpoint::restore::{MyKeys, NodeState};
 use crate::checkpoint::snapshot::{Barrier, NodeSnapshot};
 use crate::error::JobError;
 use crate::graph::BoundCall;
 use crate::key::{BundleKeys, EncodedKeys, KeyEncoder, KeyTable, hash};
 use crate::operator::bundled::BundleOperator;
 use crate::operator::pieces::{Pieces, Sources, Taken};
-use crate::operator::udf::{CallerState, Context, KeyedInput, UdfCaller};
+use crate::operator::udf::{CallerState, Context, KeyedInput, OperatorHost, UdfCaller};
 use crate::simulate::Sabotage;
 use crate::state::StateColumn;
 
@@ -142,8 +142,7 @@ impl Keyed {
         }
         let host = self.by_call.then(|| self.udf.host());
         for &slot in &self.bundle.slots {
-            let in_columns = self.columns.iter().any(|column| column.is_present(slot));
-            if in_columns || host.is_some_and(|host| host.states.iter().any(|state| state.get(slot).is_some())) {
+            if has_value(&self.columns, host, slot) {
                 if let Some(changes) = self.changes.as_mut().filter(|_| changed) {
                     changes.touch(slot);
                 }
@@ -157,8 +156,7 @@ impl Keyed {
     }
 
     fn has_value(&self, slot: u32) -> bool {
-        let in_columns = self.columns.iter().any(|column| column.is_present(slot));
-        in_columns || (self.by_call && self.udf.host().states.iter().any(|state| state.get(slot).is_some()))
+        has_value(&self.columns, self.by_call.then(|| self.udf.host()), slot)
     }
 
     /// The values of `slots`, a column for each state.
@@ -201,11 +199,7 @@ impl Keyed {
         for (index, declared) in self.states.iter().enumerate() {
             let column = if declared.access == Access::Call { None } else { columns.next() };
             let Some(values) = mine.values(&declared.name)? else { continue };
-            let values = grown(&values, &declared.data_type).ok_or_else(|| {
-                let now = data_type::display(&declared.data_type, false).unwrap_or_default();
-                let before = data_type::display(values.data_type(), false).unwrap_or_default();
-                state.unfit(format!("state \"{}\" is {now}, and was {before} in the checkpoint", declared.name))
-            })?;
+            let values = state.fitting(&format!("state \"{}\"", declared.name), &values, &declared.data_type)?;
             match column {
                 Some(column) => column.scatter(&slots, &values, &all)?,
                 None => {
@@ -224,6 +218,12 @@ impl Keyed {
         }
         Ok(())
     }
+}
+
+/// Has the key in `slot` any state, in columns or, where it has others, with the host?
+fn has_value(columns: &[StateColumn], host: Option<&OperatorHost>, slot: u32) -> bool {
+    columns.iter().any(|column| column.is_present(slot))
+        || host.is_some_and(|host| host.states.iter().any(|state| state.get(slot).is_some()))
 }
 
 /// The key columns of the bundle's distinct keys. The bundle begins with row `start` of `rows`.

@@ -14,13 +14,13 @@ use arrow::compute::take;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use serde_json::json;
-use wasmill_host::{Fault, Operation, RowError, data_type};
+use wasmill_host::{Fault, Operation, RowError};
 
 use crate::batch::{Batch, NO_TIME, WATERMARK_MIN, columns_of, record_batch};
 use crate::checkpoint::SnapshotError;
 use crate::checkpoint::changes::Changes;
 use crate::checkpoint::keyed::{KeyBytes, KeyLayout, KeyedSnapshot, StateField};
-use crate::checkpoint::restore::{MyKeys, NodeState, grown};
+use crate::checkpoint::restore::{MyKeys, NodeState};
 use crate::checkpoint::snapshot::{Barrier, NodeSnapshot};
 use crate::dead_letter::record_of;
 use crate::error::JobError;
@@ -247,11 +247,7 @@ impl Window {
     fn take_over(&mut self, mine: &MyKeys<'_>, watermark: i64, state: &NodeState<'_>) -> Result<(), SnapshotError> {
         let Some(field) = self.accumulator_field() else { return Ok(()) };
         let Some(values) = mine.values(&field.name)? else { return Ok(()) };
-        let values = grown(&values, &field.data_type).ok_or_else(|| {
-            let now = data_type::display(&field.data_type, false).unwrap_or_default();
-            let before = data_type::display(values.data_type(), false).unwrap_or_default();
-            state.unfit(format!("the accumulator is {now}, and was {before} in the checkpoint"))
-        })?;
+        let values = state.fitting("the accumulator", &values, &field.data_type)?;
         let (mut slots, mut rows) = (Vec::new(), Vec::new());
         for (row, key) in mine.keys().enumerate() {
             let Some((_, start)) = key.split_last_chunk::<8>() else {
