@@ -9,7 +9,7 @@ GUEST_OUT := guests/target/wasm32-wasip2/release
 DEMO_UDFS := guests/demo/udfs/distance.wasm guests/demo/udfs/delays.wasm
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build build-tests python-runner guests demo install test test-rust test-python fuzz simulate soak bench lint fmt clean
+.PHONY: help setup build build-tests python-runner guests demo install test test-rust test-python fuzz simulate soak large-state bench lint fmt clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,6 +81,10 @@ simulate: build-tests ## Random jobs with every kind of failure, under SEEDS=100
 
 soak: build-tests ## The program killed KILLS=1000 times on real files, and gone on with
 	KILLS=$(or $(KILLS),1000) cargo test --release --workspace --test crash -- --nocapture
+
+large-state: build-tests ## State of KEYS=50000000 keys on disk, in a process that may take LIMIT_MB=512
+	KEYS=$(or $(KEYS),50000000) LIMIT_MB=$(or $(LIMIT_MB),512) STATE_MEMORY=$(or $(STATE_MEMORY),128MiB) \
+	  cargo test --release --workspace --test large_state -- --nocapture
 
 bench: build-tests ## Criterion, a table of ratios, and plots; QUICK=1: in under four minutes
 	@# The build of `make test`, whole, so that nothing is compiled a second time with other features.

@@ -1,5 +1,5 @@
 //! What checkpoints cost: throughput with and without them, how long a barrier takes through a slow function, and how fast much
-//! state is written and read back.
+//! state is written and read back. And what state on disk costs beside state in memory.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -18,14 +18,14 @@ use wasmill_runtime::spec::{Endpoint, JobSpec, OperationSpec};
 use wasmill_runtime::udf_file::Environment;
 use wasmill_runtime::validate::validate;
 
-use crate::figures::{Figure, WayName};
+use crate::figures::{Figure, ROWS_PER_SECOND, WayName};
 use crate::pace::{Pace, median};
 use crate::wasmill::{WatchSink, into_sink};
 use crate::work::{connectors, job_path, source_of};
 use crate::{BenchError, root};
 
 /// In the figures.
-pub const IDS: [&str; 4] = ["checkpoint-overhead", "checkpoint-slow-udf", "snapshot", "restore"];
+pub const IDS: [&str; 5] = ["checkpoint-overhead", "checkpoint-slow-udf", "snapshot", "restore", "disk-state"];
 
 const BUNDLE: usize = 1000;
 
@@ -88,6 +88,41 @@ pub fn measure(
     }
     if wanted(IDS[2]) || wanted(IDS[3]) {
         figures.extend(snapshots(pace, environment)?);
+    }
+    if wanted(IDS[4]) {
+        figures.extend(disk_state(pace, environment)?);
+    }
+    Ok(figures)
+}
+
+/// Keys that memory has room for, and more than that, with state on disk and in memory: in turn, since the machine may be busy.
+fn disk_state(pace: &Pace, environment: &Environment) -> Result<Vec<Figure>, BenchError> {
+    let pairs = if pace.quick { 3 } else { 5 };
+    // With QUICK an eighth of the keys, and of the memory for them.
+    let (many, memory) = if pace.quick { (1_250_000, "16MiB") } else { (KEYS, "128MiB") };
+    let works = [("10 k keys", 10_000, 20_000_000, pairs), ("10 M keys", many, 2 * many, 1)];
+    let mut figures = Vec::new();
+    for (stat, keys, rows, pairs) in works {
+        let (mut on_disk, mut in_memory) = (Vec::new(), Vec::new());
+        for _ in 0..pairs {
+            let folder = folder()?;
+            let dir = folder.path().display().to_string();
+            let (rows_text, last) = (rows.to_string(), (keys - 1).to_string());
+            let work = [("nodes.rows.rows", rows_text.as_str()), ("nodes.rows.fields.key.random.max", last.as_str())];
+            let disk = [
+                ("state.backend.type", "disk"),
+                ("state.backend.disk.memory", memory),
+                ("state.backend.disk.dir", dir.as_str()),
+            ];
+            let pace_of = |took: Duration| rows as f64 / took.as_secs_f64();
+            on_disk.push(pace_of(run(read(IDS[4], &[&work[..], &disk].concat(), None)?, None, environment)?));
+            in_memory.push(pace_of(run(read(IDS[4], &work, None)?, None, environment)?));
+        }
+        let mut add = |way, paces: &mut [f64]| {
+            figures.push(Figure::new(IDS[4], way, BUNDLE, stat, median(paces), ROWS_PER_SECOND));
+        };
+        add(WayName::Wasmill, &mut on_disk);
+        add(WayName::Native, &mut in_memory);
     }
     Ok(figures)
 }

@@ -50,7 +50,7 @@ pub fn page(figures: &[Figure], setting: &Setting) -> String {
 }
 
 /// What is no piece of [`WORK`].
-const TITLES: [(&str, &str); 9] = [
+const TITLES: [(&str, &str); 10] = [
     (
         "latency-rust",
         "from the generator to the sink at 100 rows/s, default settings, Rust `i + 1`. The time runs from the moment at \
@@ -85,6 +85,11 @@ const TITLES: [(&str, &str); 9] = [
     (
         "restore",
         "From the start of the job to its first row, keys of the checkpoint ÷ that time; 10 M keys (1 M with QUICK)",
+    ),
+    (
+        "disk-state",
+        "Rust, mean per key, keys in no order, 10 M of them about twice each: with `state.backend.type: disk` and 128 MiB for it. Native: with `memory`. \
+         An eighth of the keys and of the memory with QUICK",
     ),
     ("scaling", "Pace on two cores ÷ on one: two splits, parallelism 2"),
 ];

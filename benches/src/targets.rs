@@ -18,7 +18,7 @@ const M: f64 = 1e6;
 const GROWTH_MB_MAX: f64 = 1.0;
 
 /// Id, stat, bundle, goal.
-const TARGETS: [(&str, &str, usize, Goal); 42] = [
+const TARGETS: [(&str, &str, usize, Goal); 43] = [
     ("rust-add", "median", 1, AtLeast(M)),
     ("rust-add", "median", 10_000, AtLeast(150.0 * M)),
     ("rust-work", "median", 1000, OfNative(1.0 / 1.25)),
@@ -60,6 +60,7 @@ const TARGETS: [(&str, &str, usize, Goal); 42] = [
     ("checkpoint-slow-udf", "barrier to manifest", 1000, AtMost(100.0)),
     ("snapshot", "full", 1000, OfNative(0.5)),
     ("restore", "start to first row", 1000, AtLeast(1.0)),
+    ("disk-state", "10 k keys", 1000, OfNative(0.3)),
     ("scaling", "python-keyed-average", 1000, AtLeast(1.8)),
     ("scaling", "python-json", 1000, AtLeast(1.8)),
 ];

@@ -110,6 +110,8 @@ pub struct Scenario {
     average: bool,
     windows: bool,
     rescales: bool,
+    /// State on disk, with so much memory; 0: in memory.
+    disk_bytes: u64,
 }
 
 /// What a run leaves.
@@ -145,6 +147,8 @@ impl Scenario {
             average,
             windows: !average || chance.below(2) == 0,
             rescales: chance.below(2) == 0,
+            // Memory for no key at all between two bundles, and for some.
+            disk_bytes: [0, 0, 1, 1 << 10][chance.below(4) as usize],
         }
     }
 
@@ -205,6 +209,10 @@ impl Scenario {
                 "ref",
                 &built("guests/target/wasm32-wasip2/release/reference.wasm").display().to_string(),
             ));
+        if self.disk_bytes > 0 {
+            job = job.config("state.backend.type", "disk");
+            job = job.config("state.backend.disk.memory", &self.disk_bytes.to_string());
+        }
         let names: Vec<String> = (0..self.sources).map(|source| format!("s{source}")).collect();
         let source_parallelism = parallelism();
         for (index, name) in names.iter().enumerate() {

@@ -377,7 +377,7 @@ fn another_job_is_refused() {
             change: |folder, _| edit(folder, "counted", "tallied"),
             arguments: RESUME,
             code: 1,
-            says: "error: cannot go on from a checkpoint: DIR/checkpoints: it has state of node \"counted\" (process u.Count), and the job has no node of that name: name one so, or leave the state out with --allow-non-restored",
+            says: "error: cannot go on from a checkpoint: DIR/checkpoints: it has state of node \"counted\" (process u.Count), and the job has no node of that name or id: give one that id, or leave the state out with --allow-non-restored",
         },
         Case {
             what: "another key type",

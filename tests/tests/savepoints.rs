@@ -248,6 +248,28 @@ fn a_stopped_job_goes_on_where_it_was() {
     }
 }
 
+/// Wherever state is kept, and whatever a node is called: it is found by its id.
+#[test]
+fn a_job_goes_on_with_state_elsewhere_and_nodes_of_other_names() {
+    const ON_DISK: [&str; 5] =
+        ["--resume", "--set", "state.backend.type=disk", "--set", "state.backend.disk.memory=1 B"];
+    let home = Home::new(JOB);
+    let mut before = 0;
+    for (what, arguments) in [("in memory", &[][..]), ("on disk", &ON_DISK), ("in memory again", &["--resume"])] {
+        let job = home.running(arguments, before + 100);
+        home.ask(&["stop", "counts"]);
+        let (code, text) = job.ended();
+        assert_eq!(code, 0, "{what}: {text}");
+        before = home.counted().len();
+        assert!(before < ROWS as usize, "{what}: it was stopped before its end");
+    }
+    let renamed = JOB.replace("- counted: {", "- tallied: { id: counted,").replace("from: counted", "from: tallied");
+    let renamed = renamed.replace("- hourly: {", "- by-hour: { id: hourly,").replace("from: hourly", "from: by-hour");
+    std::fs::write(home.path().join("job.yaml"), renamed).unwrap();
+    home.run(&ON_DISK);
+    home.is_whole("with other names");
+}
+
 /// The job goes on behind a savepoint; another one that begins there gives what is missing from then on, whatever its parallelism.
 #[test]
 fn a_savepoint_is_the_job_at_one_moment() {

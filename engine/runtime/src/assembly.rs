@@ -69,7 +69,7 @@ impl Assembly {
         let tasks = tasks
             .flat_map(|(chain, nodes)| (0..graph.nodes[nodes[0]].parallelism).map(move |subtask| (chain, subtask)));
         let groups = |(id, node): (NodeId, &crate::graph::Node)| {
-            let before = from.and_then(|from| from.manifest.node(&node.name)).map(|node| node.max_parallelism);
+            let before = from.and_then(|from| from.manifest.node(&node.id)).map(|node| node.max_parallelism);
             let chosen = graph.config.max_parallelism.or(before);
             (id, chosen.unwrap_or_else(|| default_max_parallelism(node.parallelism)))
         };
@@ -113,6 +113,11 @@ impl Assembly {
         self.graph.nodes.get(node).map_or(crate::dead_letter::LETTERS, |node| &node.name)
     }
 
+    /// Under which checkpoints know the node.
+    pub(crate) fn node_id(&self, node: NodeId) -> &str {
+        self.graph.nodes.get(node).map_or(crate::dead_letter::LETTERS, |node| &node.id)
+    }
+
     pub(crate) fn nodes_of(&self, region: RegionId) -> impl Iterator<Item = NodeId> + '_ {
         let chains = self.chains.iter().zip(&self.regions);
         chains.filter(move |(_, of)| **of == region).flat_map(|(chain, _)| chain.iter().copied())
@@ -138,7 +143,7 @@ impl Assembly {
         let key = key.iter().map(|column| input.field(*column));
         let states = call.into_iter().flat_map(|call| &call.loaded.states);
         NodeManifest {
-            id: node.name.clone(),
+            id: node.id.clone(),
             does: node.describe(),
             max_parallelism,
             key: key.map(|field| (field.name().clone(), notation(field.data_type(), field.is_nullable()))).collect(),
@@ -256,7 +261,7 @@ impl Assembly {
         let Some(from) = from else { return Ok(kept) };
         for &id in chain {
             let node = &self.graph.nodes[id];
-            let Some(before) = from.manifest.node(&node.name) else { continue };
+            let Some(before) = from.manifest.node(&node.id) else { continue };
             let state = NodeState { from, node: before, subtask, parallelism: node.parallelism };
             for (input, _) in &node.inputs {
                 let sender = &self.graph.nodes[*input];
@@ -264,7 +269,7 @@ impl Assembly {
                 let key = key.map(|key| KeyEncoder::new(&sender.schema, key)).transpose();
                 let found = key
                     .map_err(SnapshotError::Arrow)
-                    .and_then(|key| state.channels(&sender.name, sender.parallelism, key.as_ref()));
+                    .and_then(|key| state.channels(&sender.id, sender.parallelism, key.as_ref()));
                 let found = found.map_err(|error| JobError::Restore { node: node.name.clone(), error })?;
                 for (sender_subtask, elements) in found.into_iter().enumerate() {
                     kept.insert((id, *input, sender_subtask), elements);
@@ -289,7 +294,7 @@ impl Assembly {
         let splits = self.splits.get(&id).map(|splits| splits[subtask].clone()).unwrap_or_default();
         let mut splits = Splits::new(Arc::clone(source), *watermark, splits);
         if let Some(from) = from
-            && let Some(before) = from.manifest.node(&node.name)
+            && let Some(before) = from.manifest.node(&node.id)
         {
             let restored = self.splits_states(before, subtask, node.parallelism, from);
             let mut states = restored.map_err(|error| JobError::Restore { node: node.name.clone(), error })?;
@@ -342,7 +347,7 @@ impl Assembly {
             let node = &self.graph.nodes[id];
             let metrics = Arc::clone(&shared.metrics.nodes[id].1);
             let input = node.inputs.first().map_or(&node.schema, |(input, _)| &self.graph.nodes[*input].schema);
-            let before = from.and_then(|from| Some((from, from.manifest.node(&node.name)?)));
+            let before = from.and_then(|from| Some((from, from.manifest.node(&node.id)?)));
             let state = before.map(|(from, node_before)| NodeState {
                 from,
                 node: node_before,

@@ -33,6 +33,8 @@ use container::ContainerError;
 use manifest::ManifestError;
 use storage::StorageError;
 
+use crate::error::StateError;
+
 /// Why a checkpoint cannot be written or gone on from.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
@@ -46,6 +48,9 @@ pub enum SnapshotError {
     Columns(String),
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// State that is kept on disk.
+    #[error(transparent)]
+    State(#[from] StateError),
     /// A file of it.
     #[error("{place}: {error}")]
     File { place: String, error: Box<SnapshotError> },

@@ -1,5 +1,6 @@
 //! The configuration of a job: every key, its default, and what it does. Names are PyFlink's where the thing is the same.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::checkpoint::restart::RestartStrategy;
@@ -71,6 +72,19 @@ impl CheckpointConfig {
     }
 }
 
+/// Where the states of keys are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StateBackend {
+    Memory,
+    /// In memory those that were used last, the others on disk.
+    Disk {
+        /// For one subtask of a node with keys, about.
+        memory_bytes: u64,
+        /// `None`: where the system has its temporary files.
+        dir: Option<PathBuf>,
+    },
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     pub parallelism: usize,
@@ -86,6 +100,7 @@ pub struct Config {
     pub seed: u64,
     pub checkpoint: CheckpointConfig,
     pub checkpoint_bundle: BarrierBundle,
+    pub state_backend: StateBackend,
     /// `None`: exponential delay with checkpoints, none without, as in Flink.
     pub restart: Option<RestartStrategy>,
 }
@@ -104,6 +119,7 @@ impl Default for Config {
             seed: 0,
             checkpoint: CheckpointConfig::default(),
             checkpoint_bundle: BarrierBundle::Flush,
+            state_backend: StateBackend::Memory,
             restart: None,
         }
     }
@@ -234,6 +250,24 @@ pub const KEYS: &[ConfigKey] = &[
         help: "flush: an open bundle is handed to the UDF before the barrier passes. persist: its rows go into the checkpoint, so that a slow UDF does not delay it.",
     },
     ConfigKey {
+        name: "state.backend.type",
+        kind: "text",
+        default: "memory",
+        help: "Where the states of keys are kept. memory: all of them. disk: those used last in memory, the others on disk, for state that is larger than memory.",
+    },
+    ConfigKey {
+        name: "state.backend.disk.memory",
+        kind: "size",
+        default: "128MiB",
+        help: "About how much memory one subtask of a node with keys takes for its state.",
+    },
+    ConfigKey {
+        name: "state.backend.disk.dir",
+        kind: "text",
+        default: "that for temporary files",
+        help: "Where the states that memory has no room for are kept while the job runs; checkpoints do not need it. A folder on a disk.",
+    },
+    ConfigKey {
         name: "restart-strategy.type",
         kind: "text",
         default: "exponential-delay with checkpoints, else none",
@@ -332,6 +366,7 @@ impl Config {
         keep(options.unsigned("seed").map(|value| set(&mut config.seed, value)));
         keep(options.choice("checkpoint.bundle", &BUNDLES).map(|value| set(&mut config.checkpoint_bundle, value)));
         errors.extend(read_checkpoint(&mut options, &mut config.checkpoint));
+        errors.extend(read_state_backend(&mut options, &mut config.state_backend));
         errors.extend(read_restart(&mut options, &mut config.restart));
         errors.extend(options.finish());
         (config, errors)
@@ -386,6 +421,40 @@ fn read_checkpoint(options: &mut Options, config: &mut CheckpointConfig) -> Vec<
         let message = format!("is {}; unaligned checkpoints are taken one at a time", config.concurrent_max);
         keep(Err(OptionError { at, key: key("max-concurrent-checkpoints"), message }));
     }
+    errors
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum BackendKind {
+    Memory,
+    Disk,
+}
+
+const BACKENDS: [(&str, BackendKind); 2] = [("memory", BackendKind::Memory), ("disk", BackendKind::Disk)];
+
+const STATE_MEMORY_BYTES: u64 = 128 << 20;
+
+fn read_state_backend(options: &mut Options, config: &mut StateBackend) -> Vec<OptionError> {
+    let (memory, dir) = ("state.backend.disk.memory", "state.backend.disk.dir");
+    let mut errors = Vec::new();
+    let given = [memory, dir].map(|key| options.contains(key).then(|| (key, options.at(key))));
+    let (kind, bytes) = (options.choice("state.backend.type", &BACKENDS), options.bytes(memory));
+    let (kind, bytes, place) = match (kind, bytes, options.string(dir)) {
+        (Ok(kind), Ok(bytes), Ok(place)) => (kind, bytes.unwrap_or(STATE_MEMORY_BYTES), place),
+        (kind, bytes, place) => {
+            errors.extend(kind.err().into_iter().chain(bytes.err()).chain(place.err()));
+            return errors;
+        }
+    };
+    if kind != Some(BackendKind::Disk) {
+        let idle = given.into_iter().flatten().map(|(key, at)| {
+            let message = "does nothing without state.backend.type: disk".to_owned();
+            OptionError { at, key: key.to_owned(), message }
+        });
+        errors.extend(idle);
+        return errors;
+    }
+    *config = StateBackend::Disk { memory_bytes: bytes, dir: place.map(PathBuf::from) };
     errors
 }
 
@@ -515,7 +584,8 @@ mod tests {
         let strategy = strategies.into_iter().find(|name| key.starts_with(&format!("restart-strategy.{name}.")));
         let strategy = strategy.map(|name| ("restart-strategy.type", name));
         let dir = key.starts_with("execution.checkpointing").then_some(("execution.checkpointing.dir", "c"));
-        strategy.into_iter().chain(dir.filter(|(dir, _)| *dir != key)).collect()
+        let disk = key.starts_with("state.backend.disk").then_some(("state.backend.type", "disk"));
+        strategy.into_iter().chain(disk).chain(dir.filter(|(dir, _)| *dir != key)).collect()
     }
 
     #[test]
@@ -525,6 +595,8 @@ mod tests {
                 ("integer" | "number", _) => "7",
                 ("duration", _) => "7ms",
                 ("bool", _) => "true",
+                ("size", _) => "7MiB",
+                (_, "state.backend.type") => "disk",
                 (_, "restart-strategy.type") => "none",
                 (_, "checkpoint.bundle") => "persist",
                 _ => "thread",
@@ -552,6 +624,10 @@ mod tests {
                     ("execution.checkpointing.max-concurrent-checkpoints", "2"),
                 ],
                 "execution.checkpointing.max-concurrent-checkpoints: is 2; unaligned checkpoints are taken one at a time",
+            ),
+            (
+                vec![("state.backend.disk.memory", "1MiB")],
+                "state.backend.disk.memory: does nothing without state.backend.type: disk",
             ),
             (
                 vec![("restart-strategy.exponential-delay.backoff-multiplier", "0.5")],

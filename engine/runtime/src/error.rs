@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use arrow::error::ArrowError;
+use wasmill_host::value_column::ValueError;
 use wasmill_host::{Fault, HostError};
 
 use crate::call::CallError;
@@ -40,6 +41,8 @@ pub enum ProblemKind {
     UdfOption { udf: String, error: OptionError },
     #[error("two {what}s are called \"{name}\"{}", first_at(*.first))]
     Duplicate { what: &'static str, name: String, first: Location },
+    #[error("node \"{node}\" has the id \"{id}\", under which checkpoints know \"{other}\": give it another")]
+    SharedId { node: String, other: String, id: String },
     #[error("node \"{node}\" reads from \"{from}\", and no node is called that{}", hint(.near.as_ref()))]
     Dangling { node: String, from: String, near: Option<String> },
     #[error("node \"{node}\" reads from \"{from}\", which is a sink: nothing comes out of it")]
@@ -106,6 +109,29 @@ pub struct ArgumentMismatch {
     pub advice: &'static str,
 }
 
+/// Why state cannot be kept, or read back from where it was.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    #[error("cannot keep state in {} (state.backend.disk.dir): {error}", .dir.display())]
+    Folder { dir: PathBuf, error: std::io::Error },
+    #[error("cannot keep state in {}: {}: is there room? Another place is chosen by state.backend.disk.dir", .dir.display(), store_error(.error))]
+    Store { dir: PathBuf, error: fjall::Error },
+    #[error("the state on disk is damaged: a row of it has not the length that it says")]
+    Damaged,
+    #[error(transparent)]
+    Value(#[from] ValueError),
+    #[error(transparent)]
+    Arrow(#[from] ArrowError),
+}
+
+/// fjall shows its errors as a programmer writes them.
+fn store_error(error: &fjall::Error) -> String {
+    match error {
+        fjall::Error::Io(error) | fjall::Error::Storage(fjall::LsmError::Io(error)) => error.to_string(),
+        error => format!("{error:?}"),
+    }
+}
+
 fn first_at(first: Location) -> String {
     if first.is_known() { format!(", the first at {first}: rename one") } else { ": rename one".into() }
 }
@@ -145,6 +171,8 @@ pub enum JobError {
     DeadLetters(ConnectorError),
     #[error("node \"{node}\": {error}")]
     Arrow { node: String, error: ArrowError },
+    #[error("node \"{node}\": {error}")]
+    State { node: String, error: StateError },
     #[error("cannot start a thread for node \"{node}\": {error}")]
     Thread { node: String, error: std::io::Error },
     /// A defect of Wasmill, not of the job.

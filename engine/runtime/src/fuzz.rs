@@ -54,7 +54,8 @@ pub fn write_keyed(keyed: &Keyed) -> Result<Vec<u8>, String> {
     };
     let layout = KeyLayout { schema: Arc::clone(&keyed.key), windowed: keyed.windowed };
     let states = keyed.states.iter().map(state).collect();
-    KeyedSnapshot { full: true, layout, keys, states }.write().map_err(|error| error.to_string())
+    let snapshot = KeyedSnapshot { full: true, layout, keys, states, stored: None };
+    snapshot.write(0..snapshot.keys.len()).map_err(|error| error.to_string())
 }
 
 /// Reads a file of rows on their way, or says what is wrong with it.

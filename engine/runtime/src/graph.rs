@@ -42,6 +42,8 @@ impl JobGraph {
 #[derive(Debug, Clone)]
 pub struct Node {
     pub(crate) name: String,
+    /// Under which checkpoints know it.
+    pub(crate) id: String,
     pub(crate) inputs: Vec<(NodeId, Exchange)>,
     pub(crate) operation: Operation,
     /// What comes out; for a sink, what goes in.

@@ -305,7 +305,7 @@ impl Reader {
         };
         let Some(mut options) = options else {
             let operation = OperationSpec::Unreadable;
-            return NodeSpec { name, from: Vec::new(), operation, parallelism: None, result: None, states: Vec::new() };
+            return NodeSpec::named(name, operation);
         };
         for set in set {
             options.set(&set.key, set.value);
@@ -315,6 +315,7 @@ impl Reader {
         let parallelism = self.note(&name, parallelism).map(|parallelism| (parallelism, at));
         let from = options.strings("from");
         let from = self.note(&name, from).unwrap_or_default();
+        let id = if options.contains("id") { self.text(&name, &mut options, "id") } else { None };
         let result = if options.contains("result") { self.text(&name, &mut options, "result") } else { None };
         let states = options.options("state");
         let states = self.note(&name, states).map_or_else(Vec::new, |states| self.states(&name, states));
@@ -328,7 +329,7 @@ impl Reader {
             // What the other keys are depends on it.
             None => OperationSpec::Unreadable,
         };
-        NodeSpec { name, from, operation, parallelism, result, states }
+        NodeSpec { name, id, from, operation, parallelism, result, states }
     }
 
     /// `state: { sum: { access: call } }`

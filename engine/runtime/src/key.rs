@@ -110,6 +110,10 @@ pub(crate) struct KeyTable {
     keys: Keys,
     hashes: Vec<u64>,
     free: Vec<u32>,
+    /// Of keys of any length: theirs, and what holds them.
+    own_bytes: usize,
+    /// Slots given to new keys, until who wants to know has taken them.
+    pub added: Vec<u32>,
 }
 
 /// The bytes of keys by slot. Behind those that are in use may lie anything.
@@ -127,6 +131,14 @@ impl Keys {
         match self {
             Keys::Fixed { width, bytes } => &bytes[slot as usize * width..][..*width],
             Keys::Any(keys) => &keys[slot as usize],
+        }
+    }
+
+    /// Of keys that have memory of their own.
+    fn own_bytes(&self, slot: u32) -> usize {
+        match self {
+            Keys::Fixed { .. } => 0,
+            Keys::Any(keys) => keys[slot as usize].len(),
         }
     }
 
@@ -168,12 +180,29 @@ impl KeyTable {
             Some(width) => Keys::Fixed { width, bytes: Vec::new() },
             None => Keys::Any(Vec::new()),
         };
-        KeyTable { slots: HashTable::new(), keys, hashes: Vec::new(), free: Vec::new() }
+        KeyTable {
+            slots: HashTable::new(),
+            keys,
+            hashes: Vec::new(),
+            free: Vec::new(),
+            own_bytes: 0,
+            added: Vec::new(),
+        }
     }
 
     /// Live keys.
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
+    }
+
+    /// About what live keys take, with what is kept of each slot elsewhere.
+    pub(crate) fn bytes(&self) -> usize {
+        let key = match &self.keys {
+            Keys::Fixed { width, .. } => *width,
+            Keys::Any(_) => size_of::<Box<[u8]>>(),
+        };
+        // A hash, a place in the table, and one among those that a bundle has seen.
+        self.len() * (key + size_of::<u64>() + 2 * size_of::<u32>() + size_of::<(u64, u32)>()) + self.own_bytes
     }
 
     /// The slots of live keys, ascending.
@@ -207,6 +236,8 @@ impl KeyTable {
             u32::try_from(hashes.len() - 1).expect("a task holds fewer than 2^32 keys: memory ends before")
         });
         self.keys.set(slot, key);
+        self.own_bytes += self.keys.own_bytes(slot);
+        self.added.push(slot);
         hashes[slot as usize] = hash;
         self.slots.insert_unique(hash, slot, |slot| hashes[*slot as usize]);
         slot
@@ -220,6 +251,7 @@ impl KeyTable {
         let hash = self.hashes[slot as usize];
         if let Ok(entry) = self.slots.find_entry(hash, |other| *other == slot) {
             entry.remove();
+            self.own_bytes -= self.keys.own_bytes(slot);
             if let Keys::Any(keys) = &mut self.keys {
                 keys[slot as usize] = Box::default();
             }

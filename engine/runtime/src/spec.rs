@@ -85,6 +85,8 @@ impl<T: ?Sized> Clone for Endpoint<T> {
 #[derive(Debug, Clone)]
 pub struct NodeSpec {
     pub name: Name,
+    /// Under which checkpoints know the node, so that its name may change; `None`: its name.
+    pub id: Option<Name>,
     pub from: Vec<Name>,
     pub operation: OperationSpec,
     pub parallelism: Option<(u64, Location)>,
@@ -231,14 +233,24 @@ impl UdfSpec {
 
 impl NodeSpec {
     fn new(name: &str, from: &[&str], operation: OperationSpec) -> NodeSpec {
-        NodeSpec {
-            name: name.into(),
-            from: from.iter().map(|&from| from.into()).collect(),
-            operation,
-            parallelism: None,
-            result: None,
-            states: Vec::new(),
-        }
+        let from = from.iter().map(|&from| from.into()).collect();
+        NodeSpec { from, ..NodeSpec::named(name.into(), operation) }
+    }
+
+    pub(crate) fn named(name: Name, operation: OperationSpec) -> NodeSpec {
+        NodeSpec { name, id: None, from: Vec::new(), operation, parallelism: None, result: None, states: Vec::new() }
+    }
+
+    /// The [id](NodeSpec::id), or else the name.
+    pub(crate) fn known_as(&self) -> &Name {
+        self.id.as_ref().unwrap_or(&self.name)
+    }
+
+    /// Gives the node an [id](NodeSpec::id).
+    #[must_use]
+    pub fn id(mut self, id: &str) -> NodeSpec {
+        self.id = Some(id.into());
+        self
     }
 
     pub fn source<'a>(name: &str, connector: &str, options: impl IntoIterator<Item = (&'a str, &'a str)>) -> NodeSpec {

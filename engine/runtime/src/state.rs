@@ -1,325 +1,620 @@
-//! Keyed value state in columns: one column a state, one slot a key.
+//! State by key: a key has a slot, and under its slot a value in the column of each state.
 //!
-//! Before a bundle the values of its keys are gathered into an Arrow array, after it what was written is scattered
-//! back. A value that is absent is null. State that the guest reaches by host calls is kept as encoded bytes.
+//! All keys are in memory, or (`state.backend.type: disk`) those that were used last, and the others in a [store on disk](disk). Which
+//! of the two it is decides only how much state there can be: what a function sees and what a checkpoint holds is the same.
 
+mod column;
+mod disk;
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, StringArray, StructArray, make_array, new_null_array,
-};
-use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
-use arrow::compute::{concat, take};
-use arrow::datatypes::{DataType, Fields};
+use arrow::array::ArrayRef;
+use arrow::buffer::BooleanBuffer;
 use arrow::error::ArrowError;
+use wasmill_host::{Access, Effects, StateDeclaration, value_column};
 
-use crate::fixed::{fixed_array, fixed_bytes};
+use crate::checkpoint::SnapshotError;
+use crate::checkpoint::changes::{Asked, Changes, Slots};
+use crate::checkpoint::keyed::{KeyBytes, KeyLayout, KeyedSnapshot, StateField};
+use crate::checkpoint::restore::{MyKeys, NodeState};
+use crate::checkpoint::snapshot::Barrier;
+use crate::config::StateBackend;
+use crate::error::StateError;
+use crate::key::{KeyTable, hash};
+use crate::shared::Shared;
 
-/// Values of one state, by slot.
-pub(crate) struct StateColumn {
-    data_type: DataType,
-    present: Vec<bool>,
-    values: Values,
+use column::{ByteState, StateColumn};
+pub(crate) use disk::View;
+use disk::{Store, Told, Writes};
+
+/// The states of one subtask's keys.
+pub(crate) struct KeyedState {
+    table: KeyTable,
+    /// In the order of their declaration.
+    states: Vec<State>,
+    /// `None`: nobody will ask.
+    changes: Option<Changes>,
+    /// `None`: all keys are in memory.
+    disk: Option<Disk>,
 }
 
-enum Values {
-    Fixed {
-        width: usize,
-        bytes: Vec<u8>,
-    },
-    Bool(Vec<bool>),
-    Bytes(Vec<Box<[u8]>>),
-    Struct {
-        fields: Fields,
-        columns: Vec<StateColumn>,
-    },
-    /// Lists and maps: an array of one for each present value.
-    Nested(Vec<Option<ArrayRef>>),
+struct State {
+    field: StateField,
+    held: Held,
 }
 
-impl StateColumn {
-    pub(crate) fn new(data_type: &DataType) -> StateColumn {
-        let values = match data_type {
-            DataType::Boolean => Values::Bool(Vec::new()),
-            DataType::Utf8 | DataType::Binary => Values::Bytes(Vec::new()),
-            DataType::Struct(fields) => Values::Struct {
-                fields: fields.clone(),
-                columns: fields.iter().map(|field| StateColumn::new(field.data_type())).collect(),
-            },
-            fixed => match fixed.primitive_width() {
-                Some(width) => Values::Fixed { width, bytes: Vec::new() },
-                None => Values::Nested(Vec::new()),
+enum Held {
+    /// Travels with the bundle.
+    Column(StateColumn),
+    /// Is reached by host calls.
+    Call(ByteState),
+}
+
+/// Keys that memory has no room for, and which of the others are to go next.
+struct Disk {
+    dir: PathBuf,
+    memory_bytes: u64,
+    windowed: bool,
+    /// Made when memory is full for the first time.
+    store: Option<Arc<Store>>,
+    /// Keys in the store, and how many of them are in memory too.
+    keys: usize,
+    keys_in_memory: usize,
+    /// Of slots: those in use; those whose key is in the store; those whose value the store has not.
+    live: Slots,
+    stored: Slots,
+    unsaved: Slots,
+    /// Those used at all, and those used again since the hand came by: what is used once goes before what is used often.
+    used: Slots,
+    again: Slots,
+    /// Where the search for keys that may go goes on: a clock, or second chance.
+    hand: u32,
+    removed: Vec<Vec<u8>>,
+    /// Barriers whose checkpoint is not confirmed: its number, and how many keys were logged before it.
+    epochs: VecDeque<(u64, usize)>,
+    /// The number of the first of them.
+    first_epoch: u64,
+    /// Keys logged since the last barrier.
+    logged: usize,
+}
+
+/// The part of the memory that keys in memory may take; the store has the others.
+const KEYS_PART: u64 = 2;
+/// When memory is full, so much of it is made free: rarely, and in one go.
+const FREED_PART: usize = 8;
+/// The store takes no longer ones; they stay in memory.
+const KEY_BYTES_MAX: usize = 65_000;
+
+impl KeyedState {
+    /// Of keys of `width` bytes, as [`KeyTable::new`] has it; with `windowed` the last eight of them are the start of a window.
+    pub(crate) fn new(
+        width: Option<usize>,
+        windowed: bool,
+        declared: &[StateDeclaration],
+        shared: &Shared,
+    ) -> KeyedState {
+        let changes = shared.checkpoints.then(Changes::default);
+        KeyedState::with(width, windowed, declared, changes, &shared.config.state_backend)
+    }
+
+    fn with(
+        width: Option<usize>,
+        windowed: bool,
+        declared: &[StateDeclaration],
+        changes: Option<Changes>,
+        backend: &StateBackend,
+    ) -> KeyedState {
+        let state = |declared: &StateDeclaration| State {
+            field: StateField { name: declared.name.clone(), data_type: declared.data_type.clone() },
+            held: match declared.access {
+                Access::Column => Held::Column(StateColumn::new(&declared.data_type)),
+                Access::Call => Held::Call(ByteState::default()),
             },
         };
-        StateColumn { data_type: data_type.clone(), present: Vec::new(), values }
-    }
-
-    /// Makes room for `slots` slots; new ones are absent.
-    pub(crate) fn grow(&mut self, slots: usize) {
-        if self.present.len() >= slots {
-            return;
-        }
-        self.present.resize(slots, false);
-        match &mut self.values {
-            Values::Fixed { width, bytes } => bytes.resize(slots * *width, 0),
-            Values::Bool(values) => values.resize(slots, false),
-            Values::Bytes(values) => values.resize(slots, Box::default()),
-            Values::Struct { columns, .. } => columns.iter_mut().for_each(|column| column.grow(slots)),
-            Values::Nested(values) => values.resize(slots, None),
+        KeyedState {
+            table: KeyTable::new(width),
+            states: declared.iter().map(state).collect(),
+            changes,
+            disk: Disk::new(backend, windowed),
         }
     }
 
-    pub(crate) fn is_present(&self, slot: u32) -> bool {
-        self.present[slot as usize]
+    /// Of a function that sees no keys.
+    pub(crate) fn none() -> KeyedState {
+        KeyedState { table: KeyTable::new(Some(0)), states: Vec::new(), changes: None, disk: None }
     }
 
-    /// The values at `slots`, in that order.
-    pub(crate) fn gather(&self, slots: &[u32]) -> Result<ArrayRef, ArrowError> {
-        let nulls = self.nulls(slots);
-        Ok(match &self.values {
-            Values::Fixed { width, bytes } => {
-                fixed_array(&self.data_type, gather_fixed(bytes, *width, slots), slots.len(), nulls)
+    /// Is there any state that a guest reaches by host calls?
+    pub(crate) fn is_called(&self) -> bool {
+        self.states.iter().any(|state| matches!(state.held, Held::Call(_)))
+    }
+
+    /// The slot of a key, which is valid until its bundle is [finished](Self::finish). [`load`](Self::load) makes new ones usable.
+    #[inline]
+    pub(crate) fn slot(&mut self, key: &[u8]) -> u32 {
+        self.table.slot(key, hash(key))
+    }
+
+    pub(crate) fn key(&self, slot: u32) -> &[u8] {
+        self.table.key(slot)
+    }
+
+    pub(crate) fn is_on_disk(&self) -> bool {
+        self.disk.is_some()
+    }
+
+    /// Makes slots that were given since the last call usable. Those whose values came from disk.
+    pub(crate) fn load(&mut self) -> Result<Vec<u32>, StateError> {
+        for state in &mut self.states {
+            if let Held::Column(column) = &mut state.held {
+                column.grow(self.table.capacity());
             }
-            Values::Bool(values) => {
-                let bits = BooleanBuffer::from_iter(slots.iter().map(|&slot| values[slot as usize]));
-                Arc::new(BooleanArray::new(bits, nulls))
-            }
-            Values::Bytes(values) => {
-                let each = slots.iter().map(|&slot| self.present[slot as usize].then(|| &*values[slot as usize]));
-                let binary = BinaryArray::from_iter(each);
-                if self.data_type == DataType::Utf8 {
-                    Arc::new(StringArray::try_from_binary(binary)?)
-                } else {
-                    Arc::new(binary)
+        }
+        let Some(disk) = &mut self.disk else {
+            self.table.added.clear();
+            return Ok(Vec::new());
+        };
+        let mut added = std::mem::take(&mut self.table.added);
+        added.iter().for_each(|slot| disk.live.insert(*slot));
+        let mut found = Vec::new();
+        if let Some(store) = &disk.store {
+            // In the store's own order neighbours are read from the same block.
+            added.sort_unstable_by(|a, b| self.table.key(*a).cmp(self.table.key(*b)));
+            for slot in added {
+                let key = self.table.key(slot);
+                if key.len() <= KEY_BYTES_MAX
+                    && let Some(value) = store.get(&disk.store_key(key))?
+                {
+                    found.push((slot, value));
                 }
             }
-            Values::Struct { fields, columns } => {
-                let columns = columns.iter().map(|column| column.gather(slots)).collect::<Result<Vec<_>, _>>()?;
-                // A field that takes no null has none where the row is there, but has them where the row is not.
-                let columns = columns.into_iter().zip(fields.iter());
-                let columns =
-                    columns.map(|(column, field)| if field.is_nullable() { column } else { without_nulls(&column) });
-                Arc::new(StructArray::try_new_with_length(fields.clone(), columns.collect(), nulls, slots.len())?)
-            }
-            Values::Nested(values) => {
-                let absent = new_null_array(&self.data_type, 1);
-                let each = slots.iter().map(|&slot| values[slot as usize].as_ref().unwrap_or(&absent).as_ref());
-                let each: Vec<&dyn Array> = each.collect();
-                if each.is_empty() { new_null_array(&self.data_type, 0) } else { concat(&each)? }
-            }
+        }
+        if found.is_empty() {
+            return Ok(Vec::new());
+        }
+        let fields: Vec<&StateField> = self.states.iter().map(|state| &state.field).collect();
+        let values = decode_rows(&fields, found.iter().map(|(_, value)| &value[..]))?;
+        let slots: Vec<u32> = found.iter().map(|(slot, _)| *slot).collect();
+        for (state, values) in self.states.iter_mut().zip(values) {
+            state.set(&slots, &values)?;
+        }
+        for &slot in &slots {
+            disk.stored.insert(slot);
+            // A checkpoint may have told of it.
+            self.changes.iter_mut().for_each(|changes| changes.know(slot));
+        }
+        disk.keys_in_memory += slots.len();
+        Ok(slots)
+    }
+
+    /// Has the key in `slot` any state?
+    pub(crate) fn is_present(&self, slot: u32) -> bool {
+        self.states.iter().any(|state| match &state.held {
+            Held::Column(column) => column.is_present(slot),
+            Held::Call(bytes) => bytes.get(slot).is_some(),
         })
     }
 
-    /// Of the values at `slots`, those that are absent; `None` if none is.
-    fn nulls(&self, slots: &[u32]) -> Option<NullBuffer> {
-        if slots.iter().all(|&slot| self.present[slot as usize]) {
-            return None;
-        }
-        let present = BooleanBuffer::collect_bool(slots.len(), |index| self.present[slots[index] as usize]);
-        Some(NullBuffer::new(present))
+    /// The values of states that travel with a bundle.
+    pub(crate) fn columns(&self, slots: &[u32]) -> Result<Vec<ArrayRef>, ArrowError> {
+        let columns = self.states.iter().filter_map(|state| match &state.held {
+            Held::Column(column) => Some(column.gather(slots)),
+            Held::Call(_) => None,
+        });
+        columns.collect()
     }
 
-    /// Takes over `values[i]` for `slots[i]` where `written` says so. A null clears.
-    pub(crate) fn scatter(
-        &mut self,
-        slots: &[u32],
-        values: &ArrayRef,
-        written: &BooleanBuffer,
-    ) -> Result<(), ArrowError> {
-        let valid = |index: usize| values.is_valid(index);
-        match &mut self.values {
-            Values::Fixed { width, bytes } => scatter_fixed(bytes, *width, slots, fixed_bytes(values), written),
-            Values::Bool(all) => {
-                let from = values.as_boolean();
-                for index in written.set_indices() {
-                    all[slots[index] as usize] = from.value(index);
-                }
-            }
-            Values::Bytes(all) => {
-                for index in written.set_indices() {
-                    let bytes: &[u8] = match (valid(index), &self.data_type) {
-                        (false, _) => &[],
-                        (true, DataType::Utf8) => values.as_string::<i32>().value(index).as_bytes(),
-                        (true, _) => values.as_binary::<i32>().value(index),
-                    };
-                    all[slots[index] as usize] = bytes.into();
-                }
-            }
-            Values::Struct { columns, .. } => {
-                for (column, values) in columns.iter_mut().zip(values.as_struct().columns()) {
-                    column.scatter(slots, values, written)?;
-                }
-            }
-            Values::Nested(all) => {
-                for index in written.set_indices() {
-                    // Copied out by `take`: a slice would keep the whole bundle's buffers alive.
-                    let row = arrow::array::UInt32Array::from(vec![index as u32]);
-                    all[slots[index] as usize] = if valid(index) { Some(take(values, &row, None)?) } else { None };
-                }
-            }
+    /// The encoded value of a state that the guest reaches by host calls.
+    pub(crate) fn called(&self, state: usize, slot: u32) -> Result<Option<&[u8]>, String> {
+        match self.states.get(state).map(|state| &state.held) {
+            Some(Held::Call(bytes)) => Ok(bytes.get(slot)),
+            Some(Held::Column(_)) => Err(format!("state {state} travels with the bundle")),
+            None => Err(format!("there is no state {state}")),
         }
-        match values.nulls() {
-            None => each_set(written, |index| self.present[slots[index] as usize] = true),
-            Some(nulls) => each_set(written, |index| self.present[slots[index] as usize] = nulls.is_valid(index)),
+    }
+
+    /// Makes the writes of a bundle real, whose keys have these slots.
+    pub(crate) fn write(&mut self, slots: &[u32], effects: &Effects) -> Result<(), ArrowError> {
+        let columns = self.states.iter_mut().filter_map(|state| match &mut state.held {
+            Held::Column(column) => Some(column),
+            Held::Call(_) => None,
+        });
+        for (column, writes) in columns.zip(&effects.states) {
+            column.scatter(slots, &writes.values, &writes.written)?;
+        }
+        for call in effects.state_calls.iter() {
+            if let Some(Held::Call(bytes)) = self.states.get_mut(call.state as usize).map(|state| &mut state.held) {
+                bytes.set(slots[call.key as usize], call.value);
+            }
         }
         Ok(())
     }
 
-    /// Forgets the value of `slot`.
-    pub(crate) fn clear(&mut self, slot: u32) {
-        self.present[slot as usize] = false;
-        match &mut self.values {
-            Values::Bytes(values) => values[slot as usize] = Box::default(),
-            Values::Nested(values) => values[slot as usize] = None,
-            Values::Struct { columns, .. } => columns.iter_mut().for_each(|column| column.clear(slot)),
-            Values::Fixed { .. } | Values::Bool(_) => {}
+    /// Takes note that the state of a key was used, and perhaps changed.
+    #[inline]
+    pub(crate) fn touch(&mut self, slot: u32, changed: bool) {
+        if changed && let Some(changes) = &mut self.changes {
+            changes.touch(slot);
         }
-    }
-}
-
-fn without_nulls(column: &ArrayRef) -> ArrayRef {
-    match column.nulls() {
-        None => Arc::clone(column),
-        Some(_) => {
-            let data = column.to_data().into_builder().nulls(None).build();
-            data.map_or_else(|_| Arc::clone(column), make_array)
-        }
-    }
-}
-
-/// Calls `f` with the index of each bit that is set. Most often all are: then there is nothing to look for.
-fn each_set(bits: &BooleanBuffer, mut f: impl FnMut(usize)) {
-    if bits.count_set_bits() == bits.len() {
-        (0..bits.len()).for_each(f);
-    } else {
-        bits.set_indices().for_each(&mut f);
-    }
-}
-
-/// Runs `$body` with `$t` as a number of `$width` bytes, so that a value is one load and one store.
-macro_rules! with_number {
-    ($width:expr, $t:ident => $body:expr) => {
-        match $width {
-            1 => {
-                type $t = u8;
-                $body
+        if let Some(disk) = &mut self.disk {
+            match disk.used.contains(slot) {
+                true => disk.again.insert(slot),
+                false => disk.used.insert(slot),
             }
-            2 => {
-                type $t = u16;
-                $body
-            }
-            4 => {
-                type $t = u32;
-                $body
-            }
-            8 => {
-                type $t = u64;
-                $body
-            }
-            _ => {
-                type $t = i128;
-                $body
+            if changed {
+                disk.unsaved.insert(slot);
             }
         }
-    };
-}
-
-fn gather_fixed(bytes: &[u8], width: usize, slots: &[u32]) -> Buffer {
-    with_number!(width, T => {
-        let values = bytes.as_chunks::<{ size_of::<T>() }>().0;
-        Buffer::from_vec(slots.iter().map(|&slot| T::from_ne_bytes(values[slot as usize])).collect::<Vec<T>>())
-    })
-}
-
-fn scatter_fixed(bytes: &mut [u8], width: usize, slots: &[u32], from: &[u8], written: &BooleanBuffer) {
-    with_number!(width, T => {
-        let to = bytes.as_chunks_mut::<{ size_of::<T>() }>().0;
-        let from = from.as_chunks::<{ size_of::<T>() }>().0;
-        each_set(written, |index| to[slots[index] as usize] = from[index]);
-    });
-}
-
-/// The encoded values of one state that the guest reaches by host calls, by slot.
-#[derive(Default)]
-pub(crate) struct ByteState {
-    values: Vec<Option<Box<[u8]>>>,
-}
-
-impl ByteState {
-    pub(crate) fn get(&self, slot: u32) -> Option<&[u8]> {
-        self.values.get(slot as usize)?.as_deref()
     }
 
-    /// The values at `slots`, in that order.
-    pub(crate) fn at<'a>(&'a self, slots: &'a [u32]) -> impl Iterator<Item = Option<&'a [u8]>> {
-        slots.iter().map(|slot| self.get(*slot))
-    }
-
-    pub(crate) fn set(&mut self, slot: u32, value: Option<&[u8]>) {
-        if self.values.len() <= slot as usize {
-            self.values.resize(slot as usize + 1, None);
-        }
-        match (&mut self.values[slot as usize], value) {
-            (Some(old), Some(new)) if old.len() == new.len() => old.copy_from_slice(new),
-            (old, new) => *old = new.map(Into::into),
+    /// Takes note of a bundle's keys; those without any value need no slot.
+    pub(crate) fn settle(&mut self, slots: &[u32], changed: bool) {
+        for &slot in slots {
+            match self.is_present(slot) {
+                true => self.touch(slot, changed),
+                false => self.remove(slot, true),
+            }
         }
     }
+
+    /// Forgets a key with its values. `tell`: a checkpoint has to say that it is gone.
+    pub(crate) fn remove(&mut self, slot: u32, tell: bool) {
+        if let Some(changes) = &mut self.changes {
+            match tell {
+                true => changes.gone(slot, self.table.key(slot)),
+                false => changes.forget(slot),
+            }
+        }
+        if let Some(disk) = &mut self.disk
+            && disk.forget(slot)
+        {
+            disk.keys -= 1;
+            disk.removed.push(disk.store_key(self.table.key(slot)));
+        }
+        self.release(slot);
+    }
+
+    fn release(&mut self, slot: u32) {
+        for state in &mut self.states {
+            match &mut state.held {
+                Held::Column(column) if column.is_present(slot) => column.clear(slot),
+                Held::Call(bytes) if bytes.get(slot).is_some() => bytes.set(slot, None),
+                _ => {}
+            }
+        }
+        self.table.release(slot);
+    }
+
+    /// Removes from disk what was [removed](Self::remove).
+    pub(crate) fn flush(&mut self) -> Result<(), StateError> {
+        let Some(disk) = &mut self.disk else { return Ok(()) };
+        match &disk.store {
+            Some(store) if !disk.removed.is_empty() => {
+                let removed = std::mem::take(&mut disk.removed);
+                store.write(Writes { removed, ..Writes::default() }, 0)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A bundle is over: where memory is full, keys that were not used for long go to disk. Their slots.
+    pub(crate) fn finish(&mut self) -> Result<Option<Slots>, StateError> {
+        self.flush()?;
+        let Some(disk) = &self.disk else { return Ok(None) };
+        let most = (disk.memory_bytes / KEYS_PART) as usize;
+        let (bytes, keys) = (self.bytes(), self.table.len());
+        if bytes <= most || keys == 0 {
+            return Ok(None);
+        }
+        let too_much = bytes - (most - most / FREED_PART);
+        self.evict((too_much / (bytes / keys).max(1)).clamp(1, keys))
+    }
+
+    fn bytes(&self) -> usize {
+        let states = self.states.iter().map(|state| match &state.held {
+            Held::Column(column) => column.slot_bytes() * self.table.len() + column.own_bytes(),
+            Held::Call(bytes) => bytes.slot_bytes() * self.table.len() + bytes.own_bytes(),
+        });
+        self.table.bytes() + states.sum::<usize>()
+    }
+
+    /// Brings about so many keys to disk.
+    fn evict(&mut self, count: usize) -> Result<Option<Slots>, StateError> {
+        let capacity = self.table.capacity() as u32;
+        let Some(disk) = &mut self.disk else { return Ok(None) };
+        let mut slots = disk.least_recent(count, capacity);
+        slots.retain(|slot| self.table.key(*slot).len() <= KEY_BYTES_MAX);
+        slots.sort_unstable_by(|a, b| self.table.key(*a).cmp(self.table.key(*b)));
+        let unsaved: Vec<u32> = slots.iter().copied().filter(|slot| disk.unsaved.contains(*slot)).collect();
+        let values = self.encode_rows(&unsaved)?;
+        let Some(disk) = &mut self.disk else { return Ok(None) };
+        let mut writes = Writes::default();
+        for (&slot, value) in unsaved.iter().zip(values) {
+            writes.put.push((disk.store_key(self.table.key(slot)), value));
+            disk.keys += usize::from(!disk.stored.contains(slot));
+        }
+        let changed = |slot: &u32| self.changes.as_mut().is_some_and(|changes| changes.leave(*slot));
+        for slot in slots.iter().copied().filter(changed) {
+            writes.log.push(disk.store_key(self.table.key(slot)));
+        }
+        disk.logged += writes.log.len();
+        let epoch = disk.epoch();
+        disk.store()?.write(writes, epoch)?;
+        let mut evicted = Slots::default();
+        for slot in slots {
+            if let Some(disk) = &mut self.disk {
+                disk.forget(slot);
+            }
+            self.release(slot);
+            evicted.insert(slot);
+        }
+        Ok(Some(evicted))
+    }
+
+    fn encode_rows(&self, slots: &[u32]) -> Result<Vec<Vec<u8>>, StateError> {
+        let mut rows = vec![Vec::new(); slots.len()];
+        for state in &self.states {
+            match &state.held {
+                Held::Column(column) => {
+                    let values = value_column::encode(&column.gather(slots)?)?;
+                    rows.iter_mut().zip(values.iter()).for_each(|(row, value)| push_value(row, value));
+                }
+                Held::Call(bytes) => {
+                    rows.iter_mut().zip(bytes.at(slots)).for_each(|(row, value)| push_value(row, value));
+                }
+            }
+        }
+        Ok(rows)
+    }
+
+    /// At most `count` keys of the window that begins at `start` which are on disk alone, by their bytes, behind `after`; they get
+    /// slots. With the last key that was looked at, as long as there may be more.
+    pub(crate) fn page(
+        &mut self,
+        start: i64,
+        after: Option<&[u8]>,
+        count: usize,
+    ) -> Result<(Vec<u32>, Option<Vec<u8>>), StateError> {
+        let Some(disk) = &self.disk else { return Ok((Vec::new(), None)) };
+        let Some(store) = &disk.store else { return Ok((Vec::new(), None)) };
+        let entries = store.page(&window_prefix(start), after, count)?;
+        let last = if entries.len() < count { None } else { entries.last().map(|(key, _)| key.to_vec()) };
+        let mut slots = Vec::new();
+        for (key, _) in &entries {
+            let key = table_key(key, true);
+            if self.table.find(&key).is_none() {
+                slots.push(self.slot(&key));
+            }
+        }
+        self.load()?;
+        Ok((slots, last))
+    }
+
+    /// What a barrier asks for; `None`: nobody will.
+    pub(crate) fn asked(&mut self, barrier: &Barrier) -> Option<Asked> {
+        let changes = self.changes.as_mut()?;
+        let (elsewhere, keys) = match &mut self.disk {
+            Some(disk) => (disk.barrier(barrier), disk.keys - disk.keys_in_memory),
+            None => (0, 0),
+        };
+        Some(changes.take(barrier, self.table.len() + keys, elsewhere))
+    }
+
+    /// Slots of keys that were asked for and have a value, ascending.
+    pub(crate) fn slots_of(&self, asked: &Asked) -> Vec<u32> {
+        let slots = asked.slots.as_ref();
+        let mut slots = slots.map_or_else(|| self.table.live(), |slots| slots.iter().collect::<Vec<u32>>());
+        slots.retain(|slot| self.is_present(*slot));
+        slots
+    }
+
+    /// What was asked for: the keys in `slots`, and those that are not in memory.
+    pub(crate) fn snapshot(
+        &self,
+        asked: &Asked,
+        slots: &[u32],
+        layout: &KeyLayout,
+    ) -> Result<KeyedSnapshot, StateError> {
+        let width = slots.first().map_or(0, |slot| self.table.key(*slot).len());
+        let mut keys = KeyBytes::with_capacity(slots.len(), width);
+        slots.iter().for_each(|slot| keys.push(self.table.key(*slot)));
+        for key in asked.gone.iter().filter(|key| self.table.find(key).is_none()) {
+            let disk = self.disk.as_ref();
+            if !disk.map_or(Ok(false), |disk| disk.contains(key))? {
+                keys.push(key);
+            }
+        }
+        let values = |state: &State| match &state.held {
+            Held::Column(column) => Ok::<_, StateError>((state.field.clone(), column.gather(slots)?)),
+            Held::Call(bytes) => {
+                Ok((state.field.clone(), value_column::decode(&state.field.data_type, bytes.at(slots))?))
+            }
+        };
+        let states = self.states.iter().map(values).collect::<Result<_, _>>()?;
+        let full = asked.slots.is_none();
+        let stored = self.disk.as_ref().and_then(|disk| disk.view(full));
+        Ok(KeyedSnapshot { full, layout: layout.clone(), keys, states, stored })
+    }
+
+    /// Takes over the states of some keys, which have these slots.
+    pub(crate) fn take_over(
+        &mut self,
+        slots: &[u32],
+        mine: &MyKeys<'_>,
+        state: &NodeState<'_>,
+    ) -> Result<(), SnapshotError> {
+        for own in &mut self.states {
+            let Some(values) = mine.values(&own.field.name)? else { continue };
+            let what = format!("state \"{}\"", own.field.name);
+            let values = state.fitting(&what, &values, &own.field.data_type)?;
+            own.set(slots, &values).map_err(|error| match error {
+                StateError::Value(error) => state.unfit(format!("{what}: {error}")),
+                error => SnapshotError::State(error),
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    fn set(&mut self, slots: &[u32], values: &ArrayRef) -> Result<(), StateError> {
+        match &mut self.held {
+            Held::Column(column) => column.scatter(slots, values, &BooleanBuffer::new_set(slots.len()))?,
+            Held::Call(bytes) => {
+                let values = value_column::encode(values)?;
+                slots.iter().zip(values.iter()).for_each(|(slot, value)| bytes.set(*slot, value));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Disk {
+    fn new(backend: &StateBackend, windowed: bool) -> Option<Disk> {
+        let StateBackend::Disk { memory_bytes, dir } = backend else { return None };
+        Some(Disk {
+            dir: dir.clone().unwrap_or_else(std::env::temp_dir),
+            memory_bytes: *memory_bytes,
+            windowed,
+            store: None,
+            keys: 0,
+            keys_in_memory: 0,
+            live: Slots::default(),
+            stored: Slots::default(),
+            unsaved: Slots::default(),
+            used: Slots::default(),
+            again: Slots::default(),
+            hand: 0,
+            removed: Vec::new(),
+            epochs: VecDeque::new(),
+            first_epoch: 0,
+            logged: 0,
+        })
+    }
+
+    fn store(&mut self) -> Result<&Arc<Store>, StateError> {
+        let store = match self.store.take() {
+            Some(store) => store,
+            None => Arc::new(Store::create(&self.dir, self.memory_bytes)?),
+        };
+        Ok(self.store.insert(store))
+    }
+
+    fn store_key(&self, key: &[u8]) -> Vec<u8> {
+        store_key(key, self.windowed)
+    }
+
+    fn contains(&self, key: &[u8]) -> Result<bool, StateError> {
+        match &self.store {
+            Some(store) if key.len() <= KEY_BYTES_MAX => store.contains(&self.store_key(key)),
+            _ => Ok(false),
+        }
+    }
+
+    /// The slot is free. Is its key in the store?
+    fn forget(&mut self, slot: u32) -> bool {
+        self.live.remove(slot);
+        self.unsaved.remove(slot);
+        self.used.remove(slot);
+        self.again.remove(slot);
+        let stored = self.stored.remove(slot);
+        self.keys_in_memory -= usize::from(stored);
+        stored
+    }
+
+    /// About so many slots that were used least recently.
+    fn least_recent(&mut self, count: usize, capacity: u32) -> Vec<u32> {
+        let mut slots = Vec::with_capacity(count);
+        // Once round to spare what was used, and once to take it all the same.
+        for _ in 0..u64::from(capacity) * 2 {
+            if slots.len() >= count {
+                break;
+            }
+            let slot = self.hand;
+            self.hand = if slot + 1 >= capacity { 0 } else { slot + 1 };
+            if self.live.contains(slot) && !self.again.remove(slot) {
+                slots.push(slot);
+                // Not twice.
+                self.live.remove(slot);
+            }
+        }
+        slots.iter().for_each(|slot| self.live.insert(*slot));
+        slots
+    }
+
+    /// The number under which changes are logged until the next barrier.
+    fn epoch(&self) -> u64 {
+        self.first_epoch + self.epochs.len() as u64
+    }
+
+    /// A barrier has come: how many keys that are not in memory its checkpoint has to tell of, or a few more.
+    fn barrier(&mut self, barrier: &Barrier) -> usize {
+        self.epochs.push_back((barrier.checkpoint, std::mem::take(&mut self.logged)));
+        while self.epochs.front().is_some_and(|(checkpoint, _)| *checkpoint <= barrier.confirmed) {
+            self.epochs.pop_front();
+            self.first_epoch += 1;
+        }
+        self.epochs.iter().map(|(_, logged)| logged).sum()
+    }
+
+    /// What the checkpoint of the last barrier has to tell of the store.
+    fn view(&self, full: bool) -> Option<View> {
+        let store = self.store.as_ref()?;
+        let changed = Told::Changed { from: self.first_epoch, to: self.epoch().saturating_sub(1) };
+        Some(store.view(if full { Told::All } else { changed }))
+    }
+}
+
+/// In the store the keys of a window lie together, and windows by time.
+fn store_key(key: &[u8], windowed: bool) -> Vec<u8> {
+    match key.split_last_chunk::<8>().filter(|_| windowed) {
+        Some((key, start)) => [&window_prefix(i64::from_be_bytes(*start)), key].concat(),
+        // The store takes no key of no bytes.
+        None => [&[0], key].concat(),
+    }
+}
+
+fn window_prefix(start: i64) -> [u8; 8] {
+    // Negative ones before the others.
+    (start ^ i64::MIN).to_be_bytes()
+}
+
+/// The key of an entry of a store.
+pub(crate) fn table_key(stored: &[u8], windowed: bool) -> Vec<u8> {
+    match stored.split_first_chunk::<8>().filter(|_| windowed) {
+        Some((start, key)) => [key, &(i64::from_be_bytes(*start) ^ i64::MIN).to_be_bytes()].concat(),
+        None => stored.get(1..).unwrap_or_default().to_vec(),
+    }
+}
+
+/// One state's value in a row of the store: its length and one more, little-endian, and its bytes; 0: there is none.
+fn push_value(row: &mut Vec<u8>, value: Option<&[u8]>) {
+    let length = value.map_or(0, |value| value.len() as u32 + 1);
+    row.extend_from_slice(&length.to_le_bytes());
+    row.extend_from_slice(value.unwrap_or_default());
+}
+
+/// Rows of the store as columns, one for each state.
+pub(crate) fn decode_rows<'a>(
+    fields: &[&StateField],
+    rows: impl Iterator<Item = &'a [u8]>,
+) -> Result<Vec<ArrayRef>, StateError> {
+    let mut values: Vec<Vec<Option<&[u8]>>> = vec![Vec::new(); fields.len()];
+    for mut row in rows {
+        for column in &mut values {
+            let (length, rest) = row.split_first_chunk::<4>().ok_or(StateError::Damaged)?;
+            let length = u32::from_le_bytes(*length).checked_sub(1);
+            let (value, rest) = rest.split_at_checked(length.unwrap_or(0) as usize).ok_or(StateError::Damaged)?;
+            column.push(length.map(|_| value));
+            row = rest;
+        }
+    }
+    let column = |(field, values): (&&StateField, Vec<Option<&[u8]>>)| value_column::decode(&field.data_type, values);
+    Ok(fields.iter().zip(values).map(column).collect::<Result<_, _>>()?)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use arrow::array::{Decimal128Array, Int64Array, ListArray};
-    use arrow::buffer::Buffer;
-    use arrow::datatypes::{Field, Int64Type};
-
-    fn all_written(len: usize) -> BooleanBuffer {
-        BooleanBuffer::new(Buffer::from(vec![0xff; len.div_ceil(8)]), 0, len)
-    }
-
-    fn keeps(values: ArrayRef) {
-        let mut column = StateColumn::new(values.data_type());
-        column.grow(8);
-        let slots: Vec<u32> = (0..values.len() as u32).map(|index| 6 - index * 2).collect();
-        column.scatter(&slots, &values, &all_written(values.len())).unwrap();
-        assert_eq!(&column.gather(&slots).unwrap(), &values);
-        let untouched = column.gather(&[1, 3]).unwrap();
-        assert_eq!(untouched.null_count(), 2);
-        let mut only_last = vec![false; values.len()];
-        *only_last.last_mut().unwrap() = true;
-        let nulls = new_null_array(values.data_type(), values.len());
-        column.scatter(&slots, &nulls, &BooleanBuffer::from(only_last)).unwrap();
-        let after = column.gather(&slots).unwrap();
-        assert_eq!(after.slice(0, values.len() - 1).to_data(), values.slice(0, values.len() - 1).to_data());
-        assert!(after.is_null(values.len() - 1));
-        column.clear(6);
-        assert!(!column.is_present(6));
-        assert!(column.gather(&[6]).unwrap().is_null(0));
-    }
-
-    #[test]
-    fn every_kind_of_value_comes_back() {
-        keeps(Arc::new(Int64Array::from(vec![Some(1), None, Some(-3)])));
-        keeps(Arc::new(BooleanArray::from(vec![Some(true), None, Some(false)])));
-        keeps(Arc::new(StringArray::from(vec![Some("a"), None, Some("")])));
-        keeps(Arc::new(BinaryArray::from(vec![Some(&b"\xff"[..]), None, Some(b"")])));
-        keeps(Arc::new(
-            Decimal128Array::from(vec![Some(i128::MAX / 4), None, Some(-1)]).with_precision_and_scale(38, 2).unwrap(),
-        ));
-        keeps(Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(vec![
-            Some(vec![Some(1), None]),
-            None,
-            Some(vec![]),
-        ])));
-    }
-
-    #[test]
-    fn a_struct_that_is_absent_is_null_as_a_whole() {
-        let fields: Fields =
-            vec![Field::new("n", DataType::Int64, false), Field::new("s", DataType::Utf8, true)].into();
-        let n: ArrayRef = Arc::new(Int64Array::from(vec![7, 0, 9]));
-        let s: ArrayRef = Arc::new(StringArray::from(vec![Some("x"), None, None]));
-        let nulls = NullBuffer::from(vec![true, false, true]);
-        keeps(Arc::new(StructArray::new(fields, vec![n, s], Some(nulls))));
-    }
-}
+#[path = "state_tests.rs"]
+mod tests;

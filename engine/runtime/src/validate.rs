@@ -7,7 +7,7 @@ use arrow::datatypes::Schema;
 use wasmill_host::Kind;
 
 use self::node::{NodeContext, declared_result};
-use crate::config::Config;
+use crate::config::{Config, StateBackend};
 use crate::connector::{ConnectorContext, ConnectorRegistry, Sink};
 use crate::dead_letter::LETTERS;
 use crate::error::{Problem, ProblemKind};
@@ -25,7 +25,10 @@ pub fn validate(
     environment: &Environment,
     connectors: &ConnectorRegistry,
 ) -> Result<JobGraph, Vec<Problem>> {
-    let (config, errors) = Config::read(spec.config.clone());
+    let (mut config, errors) = Config::read(spec.config.clone());
+    if let StateBackend::Disk { dir: Some(dir), .. } = &mut config.state_backend {
+        *dir = spec.base.join(&*dir);
+    }
     let option = |error: crate::value::OptionError| Problem::new(error.at, ProblemKind::Option { owner: None, error });
     let mut problems: Vec<Problem> = errors.into_iter().map(option).collect();
     let udfs = load_udfs(spec, environment, &mut problems);
@@ -77,6 +80,18 @@ fn load_udfs(
     udfs
 }
 
+/// Two nodes that checkpoints could not tell apart, where one of them has an `id`.
+fn one_by_id(spec: &JobSpec, problems: &mut Vec<Problem>) {
+    for node in &spec.nodes {
+        let Some(id) = &node.id else { continue };
+        let same = |other: &&NodeSpec| !std::ptr::eq(*other, node) && other.known_as().text == id.text;
+        if let Some(other) = spec.nodes.iter().find(same) {
+            let (node, other, id) = (node.name.text.clone(), other.name.text.clone(), id.clone());
+            problems.push(Problem::new(id.at, ProblemKind::SharedId { node, other, id: id.text }));
+        }
+    }
+}
+
 /// Indices of the nodes in an order in which every node stands behind those it reads from (Kahn's algorithm).
 /// Nodes that read from nowhere, are called twice or go in circles are reported and left out.
 fn order(spec: &JobSpec, problems: &mut Vec<Problem>) -> Vec<usize> {
@@ -92,6 +107,7 @@ fn order(spec: &JobSpec, problems: &mut Vec<Problem>) -> Vec<usize> {
             by_name.insert(&node.name.text, index);
         }
     }
+    one_by_id(spec, problems);
     for node in &spec.nodes {
         for from in &node.from {
             if !by_name.contains_key(from.text.as_str()) {
@@ -255,7 +271,7 @@ impl Validator<'_> {
             OperationSpec::Unreadable => return Err(Vec::new()),
         };
         let inputs = inputs.iter().map(|&id| (id, self.exchange(id, &operation, parallelism))).collect();
-        Ok(Node { name: name.clone(), inputs, operation, schema, parallelism })
+        Ok(Node { name: name.clone(), id: spec.known_as().text.clone(), inputs, operation, schema, parallelism })
     }
 
     /// What the node says; else that of its input; else the job's. Without a key there is one group, on one subtask.

@@ -1,6 +1,6 @@
 //! Which keys have changed since when, so that a checkpoint need not tell all of them again.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::keyed::KeyBytes;
 use super::snapshot::Barrier;
@@ -11,7 +11,7 @@ pub(crate) struct Slots(Vec<u64>);
 
 impl Slots {
     #[inline]
-    fn insert(&mut self, slot: u32) {
+    pub(crate) fn insert(&mut self, slot: u32) {
         let word = slot as usize / 64;
         if word >= self.0.len() {
             self.0.resize((word + 1).next_power_of_two(), 0);
@@ -19,10 +19,13 @@ impl Slots {
         self.0[word] |= 1 << (slot % 64);
     }
 
-    fn remove(&mut self, slot: u32) {
+    /// Was it there?
+    pub(crate) fn remove(&mut self, slot: u32) -> bool {
+        let there = self.contains(slot);
         if let Some(word) = self.0.get_mut(slot as usize / 64) {
             *word &= !(1 << (slot % 64));
         }
+        there
     }
 
     pub(crate) fn contains(&self, slot: u32) -> bool {
@@ -95,6 +98,19 @@ impl Changes {
         self.known.remove(slot);
     }
 
+    /// The key in `slot` may have been told before it came there.
+    pub(crate) fn know(&mut self, slot: u32) {
+        self.known.insert(slot);
+    }
+
+    /// The key in `slot` leaves memory. Has somebody to remember that it has changed, for a checkpoint that does not tell all?
+    pub(crate) fn leave(&mut self, slot: u32) -> bool {
+        self.forget(slot);
+        let before = self.before.iter_mut().map(|(_, slots)| slots);
+        let changed = before.chain([&mut self.now]).fold(false, |changed, slots| slots.remove(slot) | changed);
+        changed && self.first.is_some()
+    }
+
     /// `key`, in `slot`, has no value any more.
     pub(crate) fn gone(&mut self, slot: u32, key: &[u8]) {
         // What was never told need not be taken back.
@@ -104,8 +120,9 @@ impl Changes {
         self.forget(slot);
     }
 
-    /// What the checkpoint of `barrier` has to tell of `live` keys. Changes from here on belong to the next one.
-    pub(crate) fn take(&mut self, barrier: &Barrier, live: usize) -> Asked {
+    /// What the checkpoint of `barrier` has to tell of `live` keys, beside `elsewhere` that others remember. Changes from here on belong
+    /// to the next one.
+    pub(crate) fn take(&mut self, barrier: &Barrier, live: usize, elsewhere: usize) -> Asked {
         let confirmed = barrier.confirmed;
         self.before.push_back((barrier.checkpoint, std::mem::take(&mut self.now)));
         self.gone.push_back((barrier.checkpoint, std::mem::take(&mut self.gone_now)));
@@ -114,7 +131,7 @@ impl Changes {
         let first = *self.first.get_or_insert(barrier.checkpoint);
         let mut slots = Slots::default();
         self.before.iter().for_each(|(_, changed)| slots.extend(changed));
-        let changed = slots.len();
+        let changed = slots.len() + elsewhere;
         if barrier.full || confirmed < first || self.told + changed >= live {
             if !barrier.full {
                 self.told = 0;
@@ -122,8 +139,10 @@ impl Changes {
             return Asked { slots: None, gone: KeyBytes::default() };
         }
         self.told += changed;
+        // One may have come back and gone again.
+        let unique: BTreeSet<&[u8]> = self.gone.iter().flat_map(|(_, keys)| keys.iter()).collect();
         let mut gone = KeyBytes::default();
-        self.gone.iter().flat_map(|(_, keys)| keys.iter()).for_each(|key| gone.push(key));
+        unique.into_iter().for_each(|key| gone.push(key));
         Asked { slots: Some(slots), gone }
     }
 }
@@ -177,7 +196,7 @@ mod tests {
                     }
                     Act::Checkpoint(completes) => {
                         checkpoint += 1;
-                        let asked = changes.take(&barrier(checkpoint, confirmed), state.len());
+                        let asked = changes.take(&barrier(checkpoint, confirmed), state.len(), 0);
                         let mut told = match &asked.slots {
                             None => state.clone(),
                             Some(slots) => {
@@ -204,7 +223,7 @@ mod tests {
     fn few_changes_are_told_alone() {
         let mut changes = Changes::default();
         let told = |changes: &mut Changes, checkpoint, confirmed| {
-            changes.take(&barrier(checkpoint, confirmed), 100).slots.map(|slots| slots.iter().collect::<Vec<_>>())
+            changes.take(&barrier(checkpoint, confirmed), 100, 0).slots.map(|slots| slots.iter().collect::<Vec<_>>())
         };
         (0..100).for_each(|slot| changes.touch(slot));
         assert_eq!(told(&mut changes, 1, 0), None);

@@ -21,6 +21,8 @@ const MAGIC: &[u8; 8] = b"WASMILLC";
 pub const VERSION: u16 = 1;
 
 const HEADER_BYTES: usize = 24;
+/// At the end of the header.
+const LENGTH_BYTES: usize = 8;
 const CHECKSUM_BYTES: usize = 8;
 
 /// What a body is.
@@ -66,13 +68,25 @@ pub enum ContainerError {
 
 /// The body in its envelope.
 pub fn seal(content: Content, body: &[u8]) -> Vec<u8> {
-    let mut file = Vec::with_capacity(HEADER_BYTES + body.len() + CHECKSUM_BYTES);
+    let mut file = begin(content, body.len());
+    file.extend_from_slice(body);
+    end(file)
+}
+
+/// A file whose body, of about so many bytes, is written behind what is there; [`end`] makes it whole.
+pub(crate) fn begin(content: Content, body_bytes: usize) -> Vec<u8> {
+    let mut file = Vec::with_capacity(HEADER_BYTES + body_bytes + CHECKSUM_BYTES);
     file.extend_from_slice(MAGIC);
     file.extend_from_slice(&VERSION.to_le_bytes());
     file.extend_from_slice(&(content as u16).to_le_bytes());
-    file.extend_from_slice(&[0; 4]);
-    file.extend_from_slice(&(body.len() as u64).to_le_bytes());
-    file.extend_from_slice(body);
+    file.extend_from_slice(&[0; 4 + LENGTH_BYTES]);
+    file
+}
+
+/// A file that was [begun](begin), in its envelope.
+pub(crate) fn end(mut file: Vec<u8>) -> Vec<u8> {
+    let length = (file.len() - HEADER_BYTES) as u64;
+    file[HEADER_BYTES - LENGTH_BYTES..HEADER_BYTES].copy_from_slice(&length.to_le_bytes());
     let checksum = xxh3_64(&file);
     file.extend_from_slice(&checksum.to_le_bytes());
     file

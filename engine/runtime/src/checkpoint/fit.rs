@@ -51,12 +51,12 @@ pub(crate) fn job(graph: &JobGraph, from: &Restored, allow_non_restored: bool) -
         return Err(unfit(format!("it is of job \"{}\", and this one is \"{}\"", manifest.job, graph.name)));
     }
     for before in &manifest.nodes {
-        let Some(id) = graph.nodes.iter().position(|node| node.name == before.id) else {
+        let Some(id) = graph.nodes.iter().position(|node| node.id == before.id) else {
             let is_letters = before.id == LETTERS && graph.dead_letters.is_some();
             if has_state(before) && !is_letters && !allow_non_restored {
                 return Err(unfit(format!(
-                    "it has state of node \"{}\" ({}), and the job has no node of that name: name one so, or leave the state out \
-                     with --allow-non-restored",
+                    "it has state of node \"{}\" ({}), and the job has no node of that name or id: give one that id, or leave the \
+                     state out with --allow-non-restored",
                     before.id, before.does
                 )));
             }

@@ -112,25 +112,22 @@ impl Keeper {
         snapshot: &TaskSnapshot,
     ) -> Result<TaskRecord, SnapshotError> {
         let storage = self.storage(target)?;
-        let put = |file: &str, content: &[u8]| {
+        let put = |file: &str, content: &[u8]| -> Result<(), SnapshotError> {
             storage.put(file, content)?;
-            self.copy(target).map_or(Ok(()), |copy| copy.put(file, content))
+            self.copy(target).map_or(Ok(()), |copy| Ok(copy.put(file, content)?))
         };
         let (head, subtask) = self.assembly.place(task);
         let mut record = TaskRecord { nodes: Vec::new(), channels: Vec::new(), confirmed: snapshot.confirmed };
         for node in &snapshot.nodes {
             // The letters of every task are a part of their own.
             let subtask = if node.node == self.assembly.graph.nodes.len() { task } else { subtask };
-            let prefix = format!("state/{}-{subtask}-{checkpoint}", file_name(self.assembly.node_name(node.node)));
-            let (manifest, files) = node_files(node, &prefix)?;
-            for file in &files {
-                put(&file.file.name, &file.content)?;
-            }
+            let prefix = format!("state/{}-{subtask}-{checkpoint}", file_name(self.assembly.node_id(node.node)));
+            let manifest = node_files(node, &prefix, |written| put(&written.file.name, &written.content))?;
             let full = node.keyed.as_ref().is_none_or(|keyed| keyed.full);
             record.nodes.push(NodeRecord { node: node.node, subtask, manifest, full });
         }
         for (index, channel) in snapshot.channels.iter().enumerate() {
-            let names = (self.assembly.node_name(channel.from.0), self.assembly.node_name(head));
+            let names = (self.assembly.node_id(channel.from.0), self.assembly.node_id(head));
             let prefix = format!("state/{}-{subtask}-{checkpoint}-channel-{index}", file_name(names.1));
             let (manifest, file) = channel_files(channel, names, subtask, &prefix)?;
             if let Some(file) = file {
@@ -265,9 +262,9 @@ impl Keeper {
                 true => JobError::DeadLetters(error),
                 false => JobError::Connector { node: self.assembly.node_name(node).to_owned(), error },
             };
-            let before = from.and_then(|from| from.manifest.node(self.assembly.node_name(node)));
-            let name = self.assembly.node_name(node);
-            let mut prepared = from.map(|from| from.manifest.prepared(name)).unwrap_or_default();
+            let id = self.assembly.node_id(node);
+            let before = from.and_then(|from| from.manifest.node(id));
+            let mut prepared = from.map(|from| from.manifest.prepared(id)).unwrap_or_default();
             if self.sabotage == Some(Sabotage::ForgetPrepared) {
                 prepared.clear();
             }
@@ -297,13 +294,13 @@ impl Keeper {
     pub(crate) fn abort(&self, latest: Option<u64>) {
         let latest = latest.and_then(|latest| self.complete.get(&latest));
         for (node, sink) in &self.sinks {
-            let keep = latest.map(|latest| latest.manifest.prepared(self.assembly.node_name(*node)));
+            let keep = latest.map(|latest| latest.manifest.prepared(self.assembly.node_id(*node)));
             sink.abort(&keep.unwrap_or_default());
         }
     }
 }
 
-/// A node's name as part of a file's, short and of letters that every store takes. Only the manifest says which file is whose: two
+/// A node's id as part of a file's name, short and of letters that every store takes. Only the manifest says which file is whose: two
 /// long names that begin alike do not meet, since each has its own hash.
 fn file_name(node: &str) -> String {
     const PLAIN_BYTES: usize = 60;

@@ -6,6 +6,7 @@
 //! may be reached in another way after a restore. `docs/checkpoint-format.md` has all of it.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
@@ -13,15 +14,26 @@ use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow_ipc::writer::StreamWriter;
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use wasmill_host::data_type;
 
 use super::SnapshotError;
 use super::batches::BatchReader;
 use super::container::{self, Content};
 use crate::key::KeyEncoder;
+use crate::state::{View, decode_rows, table_key};
 
 const ROLE: &str = "wasmill.role";
 const WINDOW: &str = "window_start";
+
+/// Keys in memory that go into one file.
+const MEMORY_PART_KEYS: usize = 1 << 18;
+/// Of one file, beside columns.
+const FRAME_BYTES: usize = 4 << 10;
+
+/// Keys of one file that come from disk, and bytes of them and their values, at most: so much is in memory at a time.
+const PART_KEYS: usize = 1 << 20;
+const PART_BYTES: usize = 32 << 20;
 
 /// Rows of one batch of a file, at most: a reader believes in no more, since keys and states may take no bytes at all.
 const BATCH_ROWS: usize = 1 << 16;
@@ -88,6 +100,8 @@ pub(crate) struct KeyedSnapshot {
     pub keys: KeyBytes,
     /// Of each state, a value for each of the keys that have any.
     pub states: Vec<(StateField, ArrayRef)>,
+    /// Keys on disk, some of them perhaps older than here.
+    pub stored: Option<View>,
 }
 
 /// A state, as it lies in files.
@@ -98,19 +112,93 @@ pub(crate) struct StateField {
 }
 
 impl KeyedSnapshot {
-    /// The file.
-    pub(crate) fn write(&self) -> Result<Vec<u8>, ArrowError> {
+    /// Visits its files, each with its number of keys: what is newer comes later.
+    pub(crate) fn files(
+        &self,
+        mut put: impl FnMut(usize, Vec<u8>) -> Result<(), SnapshotError> + Send,
+    ) -> Result<(), SnapshotError> {
+        if let Some(stored) = &self.stored {
+            let (mut keys, mut values) = (KeyBytes::default(), KeyBytes::default());
+            let mut of = 0;
+            stored.each(|epoch, key, value| {
+                let full = keys.len() >= PART_KEYS || keys.bytes.len() + values.bytes.len() >= PART_BYTES;
+                // A key stands in a file once.
+                if full || epoch != of && keys.len() > 0 {
+                    self.put_stored(std::mem::take(&mut keys), &std::mem::take(&mut values), &mut put)?;
+                }
+                of = epoch;
+                keys.push(&table_key(key, self.layout.windowed));
+                values.push(value);
+                Ok::<_, SnapshotError>(())
+            })?;
+            if keys.len() > 0 {
+                self.put_stored(keys, &values, &mut put)?;
+            }
+        }
+        match self.keys.len() {
+            0 if !self.full => Ok(()),
+            // Not worth the way to other threads.
+            keys if keys <= MEMORY_PART_KEYS => put(keys, self.write(0..keys)?),
+            keys => self.put_parts(keys, put),
+        }
+    }
+
+    /// Files of all keys in memory: the next are made, on all cores, while those before are written.
+    fn put_parts(
+        &self,
+        keys: usize,
+        mut put: impl FnMut(usize, Vec<u8>) -> Result<(), SnapshotError> + Send,
+    ) -> Result<(), SnapshotError> {
+        let part = |start: usize| start..(start + MEMORY_PART_KEYS).min(keys);
+        let parts: Vec<Range<usize>> = (0..keys).step_by(MEMORY_PART_KEYS).map(part).collect();
+        let mut made: Vec<(usize, Vec<u8>)> = Vec::new();
+        for parts in parts.chunks(rayon::current_num_threads()).chain([&[][..]]) {
+            let make = |part: &Range<usize>| Ok((part.len(), self.write(part.clone())?));
+            let (written, next) = rayon::join(
+                || made.into_iter().try_for_each(|(keys, file)| put(keys, file)),
+                || parts.par_iter().map(make).collect::<Result<_, ArrowError>>(),
+            );
+            written?;
+            made = next?;
+        }
+        Ok(())
+    }
+
+    /// A file of keys from disk.
+    fn put_stored(
+        &self,
+        keys: KeyBytes,
+        values: &KeyBytes,
+        put: &mut impl FnMut(usize, Vec<u8>) -> Result<(), SnapshotError>,
+    ) -> Result<(), SnapshotError> {
+        let fields: Vec<&StateField> = self.states.iter().map(|(field, _)| field).collect();
+        let columns = decode_rows(&fields, values.iter())?;
+        let states = fields.into_iter().cloned().zip(columns).collect();
+        let layout = self.layout.clone();
+        let part = KeyedSnapshot { full: self.full, layout, keys, states, stored: None };
+        put(part.keys.len(), part.write(0..part.keys.len())?)
+    }
+
+    /// The file of these of the keys in memory.
+    pub(crate) fn write(&self, keys: Range<usize>) -> Result<Vec<u8>, ArrowError> {
         let encoder = self.layout.encoder()?;
         let schema = self.schema();
-        let mut writer = StreamWriter::try_new(Vec::new(), &schema)?;
-        let mut start = 0;
-        while start < self.keys.len() {
-            let end = (start + BATCH_ROWS).min(self.keys.len());
+        let mut file = container::begin(Content::Keyed, self.bytes_about(&keys));
+        let mut writer = StreamWriter::try_new(&mut file, &schema)?;
+        for start in keys.clone().step_by(BATCH_ROWS) {
+            let end = (start + BATCH_ROWS).min(keys.end);
             writer.write(&self.batch(&schema, &encoder, start..end)?)?;
-            start = end;
         }
         writer.finish()?;
-        Ok(container::seal(Content::Keyed, &writer.into_inner()?))
+        drop(writer);
+        Ok(container::end(file))
+    }
+
+    /// So that a file need not grow while it is written.
+    fn bytes_about(&self, keys: &Range<usize>) -> usize {
+        let all: usize = self.states.iter().map(|(_, values)| values.get_array_memory_size()).sum();
+        let key_bytes = self.keys.bytes.len() + all;
+        key_bytes / self.keys.len().max(1) * keys.len() + FRAME_BYTES
     }
 
     fn schema(&self) -> SchemaRef {
@@ -125,12 +213,7 @@ impl KeyedSnapshot {
         Arc::new(Schema::new(fields))
     }
 
-    fn batch(
-        &self,
-        schema: &SchemaRef,
-        encoder: &KeyEncoder,
-        rows: std::ops::Range<usize>,
-    ) -> Result<RecordBatch, ArrowError> {
+    fn batch(&self, schema: &SchemaRef, encoder: &KeyEncoder, rows: Range<usize>) -> Result<RecordBatch, ArrowError> {
         let suffix = if self.layout.windowed { size_of::<i64>() } else { 0 };
         let parts = rows.clone().map(|row| {
             let key = self.keys.get(row);
@@ -285,14 +368,14 @@ mod tests {
         let names: ArrayRef = Arc::new(StringArray::from(vec![None, Some("n")]));
         let state = |name: &str, data_type| StateField { name: name.into(), data_type };
         let states = vec![(state("sum", DataType::Int64), sums), (state("b", DataType::Utf8), names)];
-        KeyedSnapshot { full: true, layout, keys, states }
+        KeyedSnapshot { full: true, layout, keys, states, stored: None }
     }
 
     #[test]
     fn what_was_written_comes_back() {
         for windowed in [false, true] {
             let written = snapshot(windowed);
-            let file = written.write().unwrap().into();
+            let file = written.write(0..written.keys.len()).unwrap().into();
             let mut reader = KeyedReader::new(&file).unwrap();
             assert_eq!(reader.layout(), &written.layout);
             let batch = reader.next().unwrap().unwrap();
@@ -317,7 +400,8 @@ mod tests {
         keys.push(&[key.get(0), &7i64.to_be_bytes()].concat());
         let state = StateField { name: "n".into(), data_type: DataType::Int64 };
         let states = vec![(state, Arc::new(Int64Array::from(vec![1])) as ArrayRef)];
-        let file = KeyedSnapshot { full: true, layout, keys: keys.clone(), states }.write().unwrap().into();
+        let file =
+            KeyedSnapshot { full: true, layout, keys: keys.clone(), states, stored: None }.write(0..1).unwrap().into();
         let batch = KeyedReader::new(&file).unwrap().next().unwrap().unwrap();
         assert!(batch.keys.iter().eq(keys.iter()));
     }

@@ -79,25 +79,33 @@ pub(crate) struct Written {
     pub content: Vec<u8>,
 }
 
-/// Makes the files of one node's part; `prefix` is that of their names.
-pub(crate) fn node_files(node: &NodeSnapshot, prefix: &str) -> Result<(SubtaskManifest, Vec<Written>), SnapshotError> {
-    let mut files = Vec::new();
+/// Makes the files of one node's part, one after the other; `prefix` is that of their names.
+pub(crate) fn node_files(
+    node: &NodeSnapshot,
+    prefix: &str,
+    mut put: impl FnMut(&Written) -> Result<(), SnapshotError> + Send,
+) -> Result<SubtaskManifest, SnapshotError> {
     let mut subtask =
         SubtaskManifest { own: node.own.clone(), prepared: node.prepared.clone(), ..SubtaskManifest::default() };
-    if let Some(keyed) = &node.keyed
-        && (keyed.full || keyed.keys.len() > 0)
-    {
-        let written = written(format!("{prefix}.keyed"), keyed.keys.len() as u64, keyed.write()?);
-        subtask.keyed.push(written.file.clone());
-        files.push(written);
+    if let Some(keyed) = &node.keyed {
+        keyed.files(|keys, content| {
+            let name = match subtask.keyed.len() {
+                0 => format!("{prefix}.keyed"),
+                part => format!("{prefix}-{part}.keyed"),
+            };
+            let written = written(name, keys as u64, content);
+            put(&written)?;
+            subtask.keyed.push(written.file);
+            Ok(())
+        })?;
     }
     if !node.bundle.is_empty() {
         let rows_held = node.bundle.iter().map(|batch| batch.num_rows() as u64).sum();
         let written = written(format!("{prefix}.rows"), rows_held, rows::write(&node.bundle)?);
-        subtask.bundle = Some(written.file.clone());
-        files.push(written);
+        put(&written)?;
+        subtask.bundle = Some(written.file);
     }
-    Ok((subtask, files))
+    Ok(subtask)
 }
 
 /// As [`node_files`], for a channel into subtask `to`.

@@ -4,27 +4,25 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, UInt32Array};
-use arrow::buffer::BooleanBuffer;
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use serde_json::json;
-use wasmill_host::{Access, Effects, Fault, Operation, StateDeclaration, value_column};
+use wasmill_host::{Effects, Fault, Operation};
 
 use crate::batch::{Batch, columns_of, record_batch};
 use crate::checkpoint::SnapshotError;
-use crate::checkpoint::changes::Changes;
-use crate::checkpoint::keyed::{KeyBytes, KeyLayout, KeyedSnapshot, StateField};
+use crate::checkpoint::keyed::{KeyLayout, KeyedSnapshot};
 use crate::checkpoint::restore::{MyKeys, NodeState};
 use crate::checkpoint::snapshot::{Barrier, NodeSnapshot};
-use crate::error::JobError;
+use crate::error::{JobError, StateError};
 use crate::graph::BoundCall;
-use crate::key::{BundleKeys, EncodedKeys, KeyEncoder, KeyTable, hash};
+use crate::key::{BundleKeys, EncodedKeys, KeyEncoder};
 use crate::operator::bundled::BundleOperator;
 use crate::operator::pieces::{Pieces, Sources, Taken};
-use crate::operator::udf::{CallerState, Context, KeyedInput, OperatorHost, UdfCaller};
+use crate::operator::udf::{CallerState, Context, KeyedInput, UdfCaller};
 use crate::simulate::Sabotage;
-use crate::state::StateColumn;
+use crate::state::KeyedState;
 
 /// A function that gives rows for rows, and the state of this task's keys if it has keys.
 pub(crate) struct Keyed {
@@ -33,16 +31,9 @@ pub(crate) struct Keyed {
     schema: SchemaRef,
     key_columns: Vec<usize>,
     encoder: KeyEncoder,
-    table: KeyTable,
-    /// States that travel with the bundle, in the order of their declaration.
-    columns: Vec<StateColumn>,
-    /// Has it others, which it reaches by call?
+    /// Has it state that it reaches by call?
     by_call: bool,
-    /// All of them, in the order of their declaration.
-    states: Vec<StateDeclaration>,
     layout: KeyLayout,
-    /// `None`: nobody will ask.
-    changes: Option<Changes>,
     /// Does the function see keys? One without `key` does not, and has no state.
     keyed: bool,
     /// Are rows out those rows in for which the function gives true?
@@ -66,19 +57,15 @@ impl Keyed {
     ) -> Result<Keyed, JobError> {
         let encoder = KeyEncoder::new(input, key).map_err(|error| context.arrow(error))?;
         let states = &call.loaded.states;
-        let in_columns = states.iter().filter(|state| state.access == Access::Column);
+        let state = KeyedState::new(encoder.width(), false, states, &context.shared);
         Ok(Keyed {
-            udf: UdfCaller::open(call, context)?,
+            by_call: state.is_called(),
+            udf: UdfCaller::open(call, context, state)?,
             node: context.place.node.clone(),
             schema,
             key_columns: key.to_vec(),
-            table: KeyTable::new(encoder.width()),
             encoder,
-            columns: in_columns.map(|state| StateColumn::new(&state.data_type)).collect(),
-            by_call: states.iter().any(|state| state.access == Access::Call),
-            states: states.clone(),
             layout: KeyLayout::new(input, key, false),
-            changes: context.shared.checkpoints.then(Changes::default),
             keyed: !key.is_empty() || !states.is_empty(),
             filters,
             rows: Batch::empty(),
@@ -95,17 +82,16 @@ impl Keyed {
             return self.udf.rows(Operation::Process, &self.rows, &self.arguments, part, &KeyedInput::default());
         }
         self.bundle.clear();
+        let state = self.udf.keyed_mut();
         for row in part.clone() {
-            let key = self.keys.get(row);
-            self.bundle.push(self.table.slot(key, hash(key)));
+            self.bundle.push(state.slot(self.keys.get(row)));
         }
+        state.load().map_err(|error| JobError::State { node: self.node.clone(), error })?;
         let slots = &self.bundle.slots;
-        self.columns.iter_mut().for_each(|column| column.grow(self.table.capacity()));
-        let states: Vec<ArrayRef> =
-            self.columns.iter().map(|column| column.gather(slots)).collect::<Result<_, _>>().map_err(arrow)?;
+        let states = state.columns(slots).map_err(arrow)?;
         let key_columns = first_keys(&self.rows, &self.key_columns, part.start, &self.bundle).map_err(arrow)?;
         if self.by_call {
-            self.udf.host_mut().slots.clone_from(slots);
+            self.udf.set_slots(slots);
         }
         let keyed = KeyedInput {
             index: Some(&self.bundle.index),
@@ -117,113 +103,43 @@ impl Keyed {
     }
 
     /// Makes the bundle's state writes real.
-    fn apply(&mut self, effects: &Effects) -> Result<(), ArrowError> {
-        if !self.keyed {
-            return Ok(());
-        }
+    fn apply(&mut self, effects: &Effects) -> Result<(), JobError> {
         let slots = &self.bundle.slots;
-        for (column, writes) in self.columns.iter_mut().zip(&effects.states) {
-            column.scatter(slots, &writes.values, &writes.written)?;
-        }
-        if self.by_call {
-            let host = self.udf.host_mut();
-            for call in effects.state_calls.iter() {
-                host.states[call.state as usize].set(slots[call.key as usize], call.value);
-            }
-        }
-        self.release_empty(true);
-        Ok(())
+        let written = self.udf.keyed_mut().write(slots, effects);
+        written.map_err(|error| JobError::Arrow { node: self.node.clone(), error })?;
+        self.settle(true)
     }
 
     /// A key of the bundle without any value needs no slot; the states of the others may have changed.
-    fn release_empty(&mut self, changed: bool) {
+    fn settle(&mut self, changed: bool) -> Result<(), JobError> {
+        let state = self.udf.keyed_mut();
+        state.settle(&self.bundle.slots, changed);
+        state.finish().map_err(|error| JobError::State { node: self.node.clone(), error })?;
+        Ok(())
+    }
+
+    fn keyed_snapshot(&mut self, barrier: &Barrier) -> Result<Option<KeyedSnapshot>, StateError> {
         if !self.keyed {
-            return;
+            return Ok(None);
         }
-        let host = self.by_call.then(|| self.udf.host());
-        for &slot in &self.bundle.slots {
-            if has_value(&self.columns, host, slot) {
-                if let Some(changes) = self.changes.as_mut().filter(|_| changed) {
-                    changes.touch(slot);
-                }
-                continue;
-            }
-            if let Some(changes) = &mut self.changes {
-                changes.gone(slot, self.table.key(slot));
-            }
-            self.table.release(slot);
-        }
-    }
-
-    fn has_value(&self, slot: u32) -> bool {
-        has_value(&self.columns, self.by_call.then(|| self.udf.host()), slot)
-    }
-
-    /// The values of `slots`, a column for each state.
-    fn gather(&self, slots: &[u32]) -> Result<Vec<(StateField, ArrayRef)>, ArrowError> {
-        let mut columns = self.columns.iter();
-        let each = self.states.iter().enumerate().map(|(index, state)| {
-            let field = StateField { name: state.name.clone(), data_type: state.data_type.clone() };
-            let column = if state.access == Access::Call { None } else { columns.next() };
-            let values = match column {
-                Some(column) => column.gather(slots)?,
-                None => value_column::decode(&field.data_type, self.udf.host().states[index].at(slots))
-                    .map_err(|error| ArrowError::ExternalError(Box::new(error)))?,
-            };
-            Ok((field, values))
-        });
-        each.collect()
-    }
-
-    fn keyed_snapshot(&mut self, barrier: &Barrier) -> Result<Option<KeyedSnapshot>, ArrowError> {
-        let Some(changes) = self.changes.as_mut().filter(|_| self.keyed) else { return Ok(None) };
-        let asked = changes.take(barrier, self.table.len());
-        let full = asked.slots.is_none();
-        let mut slots = asked.slots.map_or_else(|| self.table.live(), |slots| slots.iter().collect());
-        slots.retain(|slot| self.has_value(*slot));
+        let Some(asked) = self.udf.keyed_mut().asked(barrier) else { return Ok(None) };
+        let mut slots = self.udf.keyed().slots_of(&asked);
         if self.udf.sabotage() == Some(Sabotage::DropStateWrite) {
             slots.pop();
         }
-        let mut keys = KeyBytes::with_capacity(slots.len(), self.encoder.width().unwrap_or(0));
-        slots.iter().for_each(|slot| keys.push(self.table.key(*slot)));
-        asked.gone.iter().filter(|key| self.table.find(key).is_none()).for_each(|key| keys.push(key));
-        Ok(Some(KeyedSnapshot { full, layout: self.layout.clone(), keys, states: self.gather(&slots)? }))
+        self.udf.keyed().snapshot(&asked, &slots, &self.layout).map(Some)
     }
 
     /// Takes over the states of some keys; those without any are gone.
     fn take_over(&mut self, mine: &MyKeys<'_>, state: &NodeState<'_>) -> Result<(), SnapshotError> {
-        let slots: Vec<u32> = mine.keys().map(|key| self.table.slot(key, hash(key))).collect();
-        let all = BooleanBuffer::new_set(slots.len());
-        self.columns.iter_mut().for_each(|column| column.grow(self.table.capacity()));
-        let mut columns = self.columns.iter_mut();
-        for (index, declared) in self.states.iter().enumerate() {
-            let column = if declared.access == Access::Call { None } else { columns.next() };
-            let Some(values) = mine.values(&declared.name)? else { continue };
-            let values = state.fitting(&format!("state \"{}\"", declared.name), &values, &declared.data_type)?;
-            match column {
-                Some(column) => column.scatter(&slots, &values, &all)?,
-                None => {
-                    let values = value_column::encode(&values)
-                        .map_err(|error| state.unfit(format!("state \"{}\": {error}", declared.name)))?;
-                    let held = &mut self.udf.host_mut().states[index];
-                    slots.iter().zip(values.iter()).for_each(|(slot, value)| held.set(*slot, value));
-                }
-            }
-        }
-        for &slot in &slots {
-            match self.has_value(slot) {
-                true => self.changes.iter_mut().for_each(|changes| changes.touch(slot)),
-                false => self.table.release(slot),
-            }
-        }
+        let own = self.udf.keyed_mut();
+        let slots: Vec<u32> = mine.keys().map(|key| own.slot(key)).collect();
+        own.load()?;
+        own.take_over(&slots, mine, state)?;
+        own.settle(&slots, true);
+        own.finish()?;
         Ok(())
     }
-}
-
-/// Has the key in `slot` any state, in columns or, where it has others, with the host?
-fn has_value(columns: &[StateColumn], host: Option<&OperatorHost>, slot: u32) -> bool {
-    columns.iter().any(|column| column.is_present(slot))
-        || host.is_some_and(|host| host.states.iter().any(|state| state.get(slot).is_some()))
 }
 
 /// The key columns of the bundle's distinct keys. The bundle begins with row `start` of `rows`.
@@ -296,11 +212,15 @@ impl BundleOperator for Keyed {
         let effects = match self.run(part.clone()) {
             Ok(effects) => effects,
             Err(error) => {
-                self.release_empty(false);
+                if self.keyed {
+                    self.settle(false)?;
+                }
                 return Err(error);
             }
         };
-        self.apply(&effects).map_err(|error| JobError::Arrow { node: self.node.clone(), error })?;
+        if self.keyed {
+            self.apply(&effects)?;
+        }
         self.udf.row_errors(&self.rows, part.start, &effects.errors)?;
         let one_to_one = self.udf.call().kind.is_one_to_one();
         let pushed = self.pieces.push_effects(&self.rows, part, one_to_one, &effects);
@@ -332,7 +252,7 @@ impl BundleOperator for Keyed {
 
     fn snapshot(&mut self, barrier: &Barrier) -> Result<NodeSnapshot, JobError> {
         let keyed = self.keyed_snapshot(barrier);
-        let keyed = keyed.map_err(|error| JobError::Arrow { node: self.node.clone(), error })?;
+        let keyed = keyed.map_err(|error| JobError::State { node: self.node.clone(), error })?;
         Ok(NodeSnapshot { own: json!(self.udf.state()), keyed, ..NodeSnapshot::default() })
     }
 

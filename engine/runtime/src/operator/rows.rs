@@ -23,6 +23,7 @@ use crate::operator::bundled::BundleOperator;
 use crate::operator::pieces::{Pieces, kept, whole_column};
 use crate::operator::udf::{CallerState, Context, KeyedInput, UdfCaller};
 use crate::operator::{Emitter, Operator};
+use crate::state::KeyedState;
 
 /// `with`: adds or replaces columns.
 pub(crate) struct With {
@@ -43,7 +44,9 @@ impl With {
         schema: SchemaRef,
         context: &Context,
     ) -> Result<With, JobError> {
-        let open = |(place, call): &(ColumnPlace, BoundCall)| Ok((*place, UdfCaller::open(call, context)?));
+        let open = |(place, call): &(ColumnPlace, BoundCall)| {
+            Ok((*place, UdfCaller::open(call, context, KeyedState::none())?))
+        };
         let columns = columns.iter().map(open).collect::<Result<Vec<_>, JobError>>()?;
         let node = context.place.node.clone();
         Ok(With {

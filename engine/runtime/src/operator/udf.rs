@@ -20,7 +20,7 @@ use crate::metrics::NodeMetrics;
 use crate::shared::Shared;
 use crate::simulate::Sabotage;
 use crate::spec::OnError;
-use crate::state::ByteState;
+use crate::state::KeyedState;
 
 /// What every operator with a UDF is given.
 pub(crate) struct Context {
@@ -40,10 +40,9 @@ pub(crate) struct OperatorHost {
     place: Place,
     udf: String,
     shared: Arc<Shared>,
-    /// For each state of the function with access `call`, by its index; the others stay empty.
-    pub states: Vec<ByteState>,
+    state: KeyedState,
     /// Key index of the running bundle → slot.
-    pub slots: Vec<u32>,
+    slots: Vec<u32>,
 }
 
 impl UdfHost for OperatorHost {
@@ -60,8 +59,7 @@ impl UdfHost for OperatorHost {
 
     fn state_get(&mut self, state: u32, key: u32, value: &mut Vec<u8>) -> Result<bool, String> {
         let slot = self.slots.get(key as usize).ok_or_else(|| format!("key {key} is not in this bundle"))?;
-        let state = self.states.get(state as usize).ok_or_else(|| format!("there is no state {state}"))?;
-        let found = state.get(*slot);
+        let found = self.state.called(state as usize, *slot)?;
         value.extend_from_slice(found.unwrap_or_default());
         Ok(found.is_some())
     }
@@ -103,12 +101,13 @@ pub(crate) struct KeyedInput<'a> {
 }
 
 impl UdfCaller {
-    pub(crate) fn open(call: &BoundCall, context: &Context) -> Result<UdfCaller, JobError> {
+    /// `state`: of the keys that the function sees.
+    pub(crate) fn open(call: &BoundCall, context: &Context, state: KeyedState) -> Result<UdfCaller, JobError> {
         let host = OperatorHost {
             place: context.place.clone(),
             udf: call.udf.name.clone(),
             shared: Arc::clone(&context.shared),
-            states: call.loaded.states.iter().map(|_| ByteState::default()).collect(),
+            state,
             slots: Vec::new(),
         };
         let instance = call
@@ -136,12 +135,19 @@ impl UdfCaller {
         self.shared.sabotage
     }
 
-    pub(crate) fn host(&self) -> &OperatorHost {
-        self.instance.host()
+    pub(crate) fn keyed(&self) -> &KeyedState {
+        &self.instance.host().state
     }
 
-    pub(crate) fn host_mut(&mut self) -> &mut OperatorHost {
-        self.instance.host_mut()
+    pub(crate) fn keyed_mut(&mut self) -> &mut KeyedState {
+        &mut self.instance.host_mut().state
+    }
+
+    /// By which slots the guest finds the keys of the next bundle.
+    pub(crate) fn set_slots(&mut self, slots: &[u32]) {
+        let held = &mut self.instance.host_mut().slots;
+        held.clear();
+        held.extend_from_slice(slots);
     }
 
     /// What an operator says of this function in a checkpoint.
@@ -267,7 +273,7 @@ impl UdfCaller {
             place: old.place.clone(),
             udf: old.udf.clone(),
             shared: Arc::clone(&old.shared),
-            states: std::mem::take(&mut old.states),
+            state: std::mem::replace(&mut old.state, KeyedState::none()),
             slots: std::mem::take(&mut old.slots),
         };
         self.instance = self

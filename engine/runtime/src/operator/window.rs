@@ -8,9 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, TimestampMillisecondArray, UInt32Array, new_empty_array};
-use arrow::buffer::BooleanBuffer;
-use arrow::compute::take;
+use arrow::array::{Array, ArrayRef, BooleanArray, TimestampMillisecondArray, new_empty_array};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use serde_json::json;
@@ -18,21 +16,20 @@ use wasmill_host::{Fault, Operation, RowError};
 
 use crate::batch::{Batch, NO_TIME, WATERMARK_MIN, columns_of, record_batch};
 use crate::checkpoint::SnapshotError;
-use crate::checkpoint::changes::Changes;
-use crate::checkpoint::keyed::{KeyBytes, KeyLayout, KeyedSnapshot, StateField};
+use crate::checkpoint::keyed::{KeyLayout, KeyedSnapshot};
 use crate::checkpoint::restore::{MyKeys, NodeState};
 use crate::checkpoint::snapshot::{Barrier, NodeSnapshot};
 use crate::dead_letter::record_of;
-use crate::error::JobError;
+use crate::error::{JobError, StateError};
 use crate::graph::{BoundCall, TumblingWindow};
-use crate::key::{BundleKeys, EncodedKeys, KeyEncoder, KeyTable, hash};
+use crate::key::{BundleKeys, EncodedKeys, KeyEncoder};
 use crate::metrics::NodeMetrics;
 use crate::operator::bundled::BundleOperator;
 use crate::operator::isolate::{Isolate, Search};
 use crate::operator::keyed::first_keys;
 use crate::operator::pieces::{kept, whole_column};
 use crate::operator::udf::{CallerState, Context, KeyedInput, UdfCaller};
-use crate::state::StateColumn;
+use crate::state::{KeyedState, table_key};
 
 /// Kind of the row error of a row that belongs to no window.
 const NO_WINDOW: &str = "no-event-time";
@@ -44,11 +41,8 @@ pub(crate) struct Window {
     window: TumblingWindow,
     key: Vec<usize>,
     encoder: KeyEncoder,
-    /// Keys followed by the window's start.
-    table: KeyTable,
-    accumulators: StateColumn,
-    /// Start → slots of its open (key, window)s, in order of arrival.
-    open: BTreeMap<i64, Vec<u32>>,
+    /// By start.
+    open: BTreeMap<i64, Open>,
     watermark: i64,
     results_max: usize,
     /// Those of the batch that belong to an open window, the start of each one's, their keys and the function's arguments.
@@ -60,8 +54,15 @@ pub(crate) struct Window {
     search: Search,
     metrics: Arc<NodeMetrics>,
     layout: KeyLayout,
-    /// `None`: nobody will ask.
-    changes: Option<Changes>,
+}
+
+/// (key, window)s of one start.
+#[derive(Default)]
+struct Open {
+    /// Of those in memory, in the order in which they came there.
+    slots: Vec<u32>,
+    /// There may be others.
+    on_disk: bool,
 }
 
 impl Window {
@@ -74,17 +75,15 @@ impl Window {
         context: &Context,
     ) -> Result<Window, JobError> {
         let encoder = KeyEncoder::new(input, key).map_err(|error| context.arrow(error))?;
-        let accumulator = &call.loaded.states.first();
-        let accumulator = accumulator.map_or(&DataType::Null, |state| &state.data_type);
+        let width = encoder.width().map(|width| width + size_of::<i64>());
+        let state = KeyedState::new(width, true, &call.loaded.states, &context.shared);
         Ok(Window {
-            udf: UdfCaller::open(call, context)?,
+            udf: UdfCaller::open(call, context, state)?,
             node: context.place.node.clone(),
             schema,
             window,
             key: key.to_vec(),
-            table: KeyTable::new(encoder.width().map(|width| width + size_of::<i64>())),
             encoder,
-            accumulators: StateColumn::new(accumulator),
             open: BTreeMap::new(),
             watermark: WATERMARK_MIN,
             results_max: context.shared.config.call_rows_max(),
@@ -96,12 +95,15 @@ impl Window {
             search: Search::default(),
             metrics: Arc::clone(&context.metrics),
             layout: KeyLayout::new(input, key, true),
-            changes: context.shared.checkpoints.then(Changes::default),
         })
     }
 
     fn arrow(&self, error: ArrowError) -> JobError {
         JobError::Arrow { node: self.node.clone(), error }
+    }
+
+    fn state(&self, error: StateError) -> JobError {
+        JobError::State { node: self.node.clone(), error }
     }
 
     /// The start of each row's window; rows that have none are errors, late rows are counted, and both left out.
@@ -131,25 +133,45 @@ impl Window {
         Ok(())
     }
 
-    fn number_groups(&mut self, part: Range<usize>) {
+    fn number_groups(&mut self, part: Range<usize>) -> Result<(), StateError> {
         self.bundle.clear();
+        let state = self.udf.keyed_mut();
         let mut bytes = Vec::new();
         for row in part {
             bytes.clear();
             bytes.extend_from_slice(self.keys.get(row));
             bytes.extend_from_slice(&self.starts[row].to_be_bytes());
-            self.bundle.push(self.table.slot(&bytes, hash(&bytes)));
+            self.bundle.push(state.slot(&bytes));
         }
+        self.load()
+    }
+
+    /// Makes new slots usable; what came from disk is in memory, and open there, from now on.
+    fn load(&mut self) -> Result<(), StateError> {
+        for slot in self.udf.keyed_mut().load()? {
+            self.open.entry(start_of(self.udf.keyed().key(slot))).or_default().slots.push(slot);
+        }
+        Ok(())
+    }
+
+    /// A bundle is over: some (key, window)s may go to disk.
+    fn finish(&mut self) -> Result<(), StateError> {
+        let Some(evicted) = self.udf.keyed_mut().finish()? else { return Ok(()) };
+        for open in self.open.values_mut() {
+            let before = open.slots.len();
+            open.slots.retain(|slot| !evicted.contains(*slot));
+            open.on_disk |= open.slots.len() < before;
+        }
+        Ok(())
     }
 
     fn accumulate(&mut self, part: Range<usize>) -> Result<(), JobError> {
-        self.number_groups(part.clone());
-        self.accumulators.grow(self.table.capacity());
+        self.number_groups(part.clone()).map_err(|error| self.state(error))?;
         let slots = &self.bundle.slots;
-        let before = self.accumulators.gather(slots).map_err(|error| self.arrow(error))?;
+        let states = self.udf.keyed().columns(slots).map_err(|error| self.arrow(error))?;
+        let was_open: Vec<bool> = slots.iter().map(|slot| self.udf.keyed().is_present(*slot)).collect();
         let key_columns = first_keys(&self.rows, &self.key, part.start, &self.bundle);
         let key_columns = key_columns.map_err(|error| self.arrow(error))?;
-        let states = [Arc::clone(&before)];
         let keyed = KeyedInput {
             index: Some(&self.bundle.index),
             keys: slots.len(),
@@ -161,42 +183,50 @@ impl Window {
             Ok(effects) => effects,
             Err(error) => {
                 // Nothing has changed: a group that is not open yet needs no slot.
-                let new = slots.iter().enumerate().filter(|(index, _)| before.is_null(*index));
-                new.for_each(|(_, slot)| self.table.release(*slot));
+                let new = slots.iter().zip(&was_open).filter(|(_, open)| !**open);
+                new.for_each(|(slot, _)| self.udf.keyed_mut().remove(*slot, false));
                 return Err(error);
             }
         };
-        for writes in &effects.states {
-            let scattered = self.accumulators.scatter(slots, &writes.values, &writes.written);
-            scattered.map_err(|error| JobError::Arrow { node: self.node.clone(), error })?;
-        }
+        let state = self.udf.keyed_mut();
+        state.write(slots, &effects).map_err(|error| JobError::Arrow { node: self.node.clone(), error })?;
         for (index, &slot) in slots.iter().enumerate() {
-            match (before.is_valid(index), self.accumulators.is_present(slot)) {
+            match (was_open[index], state.is_present(slot)) {
                 (false, true) => {
                     let start = self.starts[part.start + self.bundle.first[index] as usize];
-                    self.open.entry(start).or_default().push(slot);
+                    self.open.entry(start).or_default().slots.push(slot);
                 }
                 // All its rows raised.
-                (false, false) => self.table.release(slot),
+                (false, false) => state.remove(slot, false),
                 (true, _) => {}
             }
+            if was_open[index] || state.is_present(slot) {
+                state.touch(slot, true);
+            }
         }
-        if let Some(changes) = &mut self.changes {
-            slots.iter().for_each(|slot| changes.touch(*slot));
-        }
+        self.finish().map_err(|error| self.state(error))?;
         self.udf.row_errors(&self.rows, part.start, &effects.errors)
     }
 
     /// Fires windows whose last millisecond the watermark has reached.
     fn fire(&mut self, out: &mut Vec<Batch>) -> Result<(), JobError> {
-        let mut due: Vec<(i64, u32)> = Vec::new();
-        while let Some(first) = self.open.first_entry() {
-            let start = *first.key();
-            if start + (self.window.size_ms - 1) > self.watermark {
-                break;
-            }
-            due.extend(first.remove().into_iter().map(|slot| (start, slot)));
+        if self.udf.keyed().is_on_disk() {
+            return self.fire_by_key(out);
         }
+        let mut due: Vec<(i64, u32)> = Vec::new();
+        while let Some((start, open)) = self.next_due() {
+            due.extend(open.slots.into_iter().map(|slot| (start, slot)));
+        }
+        self.fire_these(&due, out)
+    }
+
+    fn next_due(&mut self) -> Option<(i64, Open)> {
+        let first = self.open.first_entry()?;
+        let is_due = *first.key() + (self.window.size_ms - 1) <= self.watermark;
+        is_due.then(|| first.remove_entry())
+    }
+
+    fn fire_these(&mut self, due: &[(i64, u32)], out: &mut Vec<Batch>) -> Result<(), JobError> {
         let mut search = std::mem::take(&mut self.search);
         let outcome = due
             .chunks(self.results_max)
@@ -205,78 +235,91 @@ impl Window {
         outcome
     }
 
+    /// As [`fire`](Self::fire), by window and the bytes of the key: which of them are in memory shows in nothing.
+    fn fire_by_key(&mut self, out: &mut Vec<Batch>) -> Result<(), JobError> {
+        while let Some((start, mut open)) = self.next_due() {
+            let state = self.udf.keyed();
+            open.slots.sort_unstable_by(|a, b| state.key(*a).cmp(state.key(*b)));
+            let mut in_memory = open.slots.into_iter().peekable();
+            let mut last: Option<Vec<u8>> = None;
+            let mut more = open.on_disk;
+            while more {
+                let (mut page, end) = self
+                    .udf
+                    .keyed_mut()
+                    .page(start, last.as_deref(), self.results_max)
+                    .map_err(|error| self.state(error))?;
+                more = end.is_some();
+                let state = self.udf.keyed();
+                let before = |slot: &u32| end.as_ref().is_none_or(|end| *state.key(*slot) <= *table_key(end, true));
+                page.extend(std::iter::from_fn(|| in_memory.next_if(before)));
+                page.sort_unstable_by(|a, b| state.key(*a).cmp(state.key(*b)));
+                let due: Vec<(i64, u32)> = page.into_iter().map(|slot| (start, slot)).collect();
+                self.fire_these(&due, out)?;
+                self.udf.keyed_mut().flush().map_err(|error| self.state(error))?;
+                last = end;
+            }
+            let due: Vec<(i64, u32)> = in_memory.map(|slot| (start, slot)).collect();
+            self.fire_these(&due, out)?;
+        }
+        self.udf.keyed_mut().flush().map_err(|error| self.state(error))
+    }
+
     /// The key columns of these (key, window)s.
     fn keys_of(&self, due: &[(i64, u32)]) -> Result<Vec<ArrayRef>, JobError> {
         let keys = due.iter().map(|&(_, slot)| {
-            let key = self.table.key(slot);
+            let key = self.udf.keyed().key(slot);
             &key[..key.len() - size_of::<i64>()]
         });
         self.encoder.decode(keys).map_err(|error| self.arrow(error))
     }
 
     fn close(&mut self, due: &[(i64, u32)]) {
-        for &(_, slot) in due {
-            self.accumulators.clear(slot);
-            self.table.release(slot);
-            // That it is gone need not be told: the watermark says so.
-            self.changes.iter_mut().for_each(|changes| changes.forget(slot));
-        }
+        // That they are gone need not be told: the watermark says so.
+        due.iter().for_each(|(_, slot)| self.udf.keyed_mut().remove(*slot, false));
     }
 
-    fn keyed_snapshot(&mut self, barrier: &Barrier) -> Result<Option<KeyedSnapshot>, ArrowError> {
-        let Some(changes) = &mut self.changes else { return Ok(None) };
-        let asked = changes.take(barrier, self.table.len());
-        let full = asked.slots.is_none();
+    fn keyed_snapshot(&mut self, barrier: &Barrier) -> Result<Option<KeyedSnapshot>, StateError> {
+        let Some(asked) = self.udf.keyed_mut().asked(barrier) else { return Ok(None) };
         // In the order in which results will come.
-        let open = self.open.values().flatten().copied();
+        let open = self.open.values().flat_map(|open| &open.slots).copied();
         let slots: Vec<u32> =
             open.filter(|slot| asked.slots.as_ref().is_none_or(|asked| asked.contains(*slot))).collect();
-        let mut keys = KeyBytes::default();
-        slots.iter().for_each(|slot| keys.push(self.table.key(*slot)));
-        let values = self.accumulators.gather(&slots)?;
-        let states = self.accumulator_field().map(|field| (field, values)).into_iter().collect();
-        Ok(Some(KeyedSnapshot { full, layout: self.layout.clone(), keys, states }))
-    }
-
-    fn accumulator_field(&self) -> Option<StateField> {
-        let state = self.udf.call().loaded.states.first()?;
-        Some(StateField { name: state.name.clone(), data_type: state.data_type.clone() })
+        self.udf.keyed().snapshot(&asked, &slots, &self.layout).map(Some)
     }
 
     /// Takes over accumulators of windows that have not fired by `watermark`.
     fn take_over(&mut self, mine: &MyKeys<'_>, watermark: i64, state: &NodeState<'_>) -> Result<(), SnapshotError> {
-        let Some(field) = self.accumulator_field() else { return Ok(()) };
-        let Some(values) = mine.values(&field.name)? else { return Ok(()) };
-        let values = state.fitting("the accumulator", &values, &field.data_type)?;
-        let (mut slots, mut rows) = (Vec::new(), Vec::new());
-        for (row, key) in mine.keys().enumerate() {
-            let Some((_, start)) = key.split_last_chunk::<8>() else {
+        let last = self.window.size_ms - 1;
+        let mut rows = Vec::new();
+        for (row, key) in mine.rows.iter().zip(mine.keys()) {
+            if key.len() < size_of::<i64>() {
                 return Err(state.unfit("a key of the checkpoint belongs to no window".into()));
-            };
-            let start = i64::from_be_bytes(*start);
-            if start.saturating_add(self.window.size_ms - 1) <= watermark {
-                continue;
             }
-            let slot = self.table.slot(key, hash(key));
-            self.accumulators.grow(self.table.capacity());
-            if !self.accumulators.is_present(slot) {
-                self.open.entry(start).or_default().push(slot);
+            if start_of(key).saturating_add(last) > watermark {
+                rows.push(*row);
             }
-            slots.push(slot);
-            rows.push(row as u32);
         }
-        let values = take(&values, &UInt32Array::from(rows), None)?;
-        self.accumulators.scatter(&slots, &values, &BooleanBuffer::new_set(slots.len()))?;
-        if let Some(changes) = &mut self.changes {
-            slots.iter().for_each(|slot| changes.touch(*slot));
+        let mine = MyKeys { rows: &rows, ..*mine };
+        let own = self.udf.keyed_mut();
+        let slots: Vec<u32> = mine.keys().map(|key| own.slot(key)).collect();
+        self.load()?;
+        let was_open: Vec<bool> = slots.iter().map(|slot| self.udf.keyed().is_present(*slot)).collect();
+        let own = self.udf.keyed_mut();
+        own.take_over(&slots, &mine, state)?;
+        for (&slot, was_open) in slots.iter().zip(was_open) {
+            if !was_open {
+                self.open.entry(start_of(own.key(slot))).or_default().slots.push(slot);
+            }
+            own.touch(slot, true);
         }
-        Ok(())
+        Ok(self.finish()?)
     }
 
     fn results(&mut self, due: &[(i64, u32)], out: &mut Vec<Batch>) -> Result<(), JobError> {
         let arrow = |error| JobError::Arrow { node: self.node.clone(), error };
         let slots: Vec<u32> = due.iter().map(|(_, slot)| *slot).collect();
-        let states = [self.accumulators.gather(&slots).map_err(arrow)?];
+        let states = self.udf.keyed().columns(&slots).map_err(arrow)?;
         let key_columns = self.keys_of(due)?;
         let keyed = KeyedInput { index: None, keys: slots.len(), key_columns: &key_columns, states: &states };
         let effects = self.udf.results(&keyed)?;
@@ -325,6 +368,11 @@ impl Window {
         let schema = self.schema.project(&(0..columns.len()).collect::<Vec<_>>())?;
         record_of(&record_batch(Arc::new(schema), columns, due.len())?, 0)
     }
+}
+
+/// The start of the window to which a key of the state belongs.
+fn start_of(key: &[u8]) -> i64 {
+    key.last_chunk::<8>().map_or(0, |start| i64::from_be_bytes(*start))
 }
 
 fn no_window(row: usize, time: i64) -> RowError {
@@ -405,7 +453,7 @@ impl BundleOperator for Window {
     }
 
     fn snapshot(&mut self, barrier: &Barrier) -> Result<NodeSnapshot, JobError> {
-        let keyed = self.keyed_snapshot(barrier).map_err(|error| self.arrow(error))?;
+        let keyed = self.keyed_snapshot(barrier).map_err(|error| self.state(error))?;
         let CallerState { bundles, watermark } = self.udf.state();
         let own = json!({ "bundles": bundles, "watermark": watermark, "size_ms": self.window.size_ms });
         Ok(NodeSnapshot { own, keyed, ..NodeSnapshot::default() })

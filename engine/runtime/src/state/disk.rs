@@ -1,0 +1,216 @@
+//! Keys that are not in memory: a store on disk that lasts as long as the task. What it holds is in checkpoints too, so that it need
+//! survive nothing.
+//!
+//! The store is fjall: an LSM tree in Rust alone, which takes random writes at the pace of sequential ones, answers for keys that it
+//! has not from a filter in memory, and gives a consistent view to read from while writing goes on. A B-tree on disk (redb, LMDB)
+//! would write a page for every key; RocksDB does the same as fjall and wants a C++ compiler and ten minutes of it.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, Readable, Snapshot};
+use tempfile::TempDir;
+
+use super::StateError;
+
+/// Of the folder of a store, in that for all of them.
+const PREFIX: &str = "wasmill-state-";
+/// In a store's folder: held as long as the store is in use.
+const LOCK: &str = "lock";
+
+/// Of the memory for a subtask's state, the parts that the store has: for blocks that it has read, and for writes that it gathers.
+const CACHE_PART: u64 = 4;
+const MEMTABLE_PART: u64 = 8;
+const MEMTABLE_BYTES_MIN: u64 = 64 << 10;
+
+/// Encoded states by key, and a log of keys whose states have changed.
+pub(crate) struct Store {
+    database: Database,
+    values: Keyspace,
+    /// The epoch, big-endian, and the key.
+    changed: Keyspace,
+    /// Behind the others: removed when they are closed.
+    _lock: File,
+    dir: TempDir,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Store({})", self.dir.path().display())
+    }
+}
+
+/// What is to be written at once.
+#[derive(Default)]
+pub(crate) struct Writes {
+    pub put: Vec<(Vec<u8>, Vec<u8>)>,
+    pub removed: Vec<Vec<u8>>,
+    pub log: Vec<Vec<u8>>,
+}
+
+impl Store {
+    /// A new, empty one in `parent`, which takes about `memory_bytes`, without what others left there that were killed.
+    pub(crate) fn create(parent: &Path, memory_bytes: u64) -> Result<Store, StateError> {
+        let failed = |error: std::io::Error| StateError::Folder { dir: parent.to_owned(), error };
+        std::fs::create_dir_all(parent).map_err(failed)?;
+        sweep(parent);
+        let dir = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent).map_err(failed)?;
+        // Locked before it bears its name: nobody takes it for one that was left.
+        let unnamed = dir.path().join("new-lock");
+        let lock = File::create(&unnamed).map_err(failed)?;
+        lock.lock().map_err(failed)?;
+        std::fs::rename(&unnamed, dir.path().join(LOCK)).map_err(failed)?;
+        let store = |error| StateError::Store { dir: dir.path().to_owned(), error };
+        let database = Database::builder(dir.path().join("store"))
+            .cache_size(memory_bytes / CACHE_PART)
+            .worker_threads(1)
+            // Nothing of it is needed after a crash.
+            .manual_journal_persist(true)
+            .max_journaling_size(64 << 20)
+            .open()
+            .map_err(store)?;
+        let memtable = (memory_bytes / MEMTABLE_PART).max(MEMTABLE_BYTES_MIN);
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(memtable);
+        let values = database.keyspace("values", options).map_err(store)?;
+        let changed = database.keyspace("changed", options).map_err(store)?;
+        Ok(Store { database, values, changed, _lock: lock, dir })
+    }
+
+    fn failed(&self, error: fjall::Error) -> StateError {
+        StateError::Store { dir: self.dir.path().to_owned(), error }
+    }
+
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<fjall::UserValue>, StateError> {
+        self.values.get(key).map_err(|error| self.failed(error))
+    }
+
+    pub(crate) fn contains(&self, key: &[u8]) -> Result<bool, StateError> {
+        self.values.contains_key(key).map_err(|error| self.failed(error))
+    }
+
+    pub(crate) fn write(&self, writes: Writes, epoch: u64) -> Result<(), StateError> {
+        let count = writes.put.len() + writes.removed.len() + writes.log.len();
+        let mut batch = fjall::OwnedWriteBatch::with_capacity(self.database.clone(), count);
+        writes.put.into_iter().for_each(|(key, value)| batch.insert(&self.values, key, value));
+        writes.removed.into_iter().for_each(|key| batch.remove(&self.values, key));
+        let logged = |key: Vec<u8>| [&epoch.to_be_bytes(), key.as_slice()].concat();
+        writes.log.into_iter().for_each(|key| batch.insert(&self.changed, logged(key), []));
+        batch.commit().map_err(|error| self.failed(error))
+    }
+
+    /// At most `count` keys that begin with `prefix` and come behind `after`, with their values.
+    pub(crate) fn page(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        count: usize,
+    ) -> Result<Vec<(fjall::UserKey, fjall::UserValue)>, StateError> {
+        use std::ops::Bound;
+        let from = after.map_or(Bound::Included(prefix), Bound::Excluded);
+        let found = self.values.range::<&[u8], _>((from, Bound::Unbounded)).take(count);
+        let mut page = Vec::new();
+        for entry in found {
+            let (key, value) = entry.into_inner().map_err(|error| self.failed(error))?;
+            if !key.starts_with(prefix) {
+                break;
+            }
+            page.push((key, value));
+        }
+        Ok(page)
+    }
+
+    /// All as it is now.
+    pub(crate) fn view(self: &Arc<Store>, told: Told) -> View {
+        View { snapshot: self.database.snapshot(), store: Arc::clone(self), told }
+    }
+}
+
+/// Which keys a checkpoint is told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    All,
+    /// Those logged in these epochs. What was logged before them is not asked for again.
+    Changed {
+        from: u64,
+        to: u64,
+    },
+}
+
+/// The store as it was at a barrier.
+#[derive(Clone)]
+pub(crate) struct View {
+    snapshot: Snapshot,
+    store: Arc<Store>,
+    told: Told,
+}
+
+impl std::fmt::Debug for View {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "View({:?}, {:?})", self.store, self.told)
+    }
+}
+
+impl View {
+    /// Visits keys and their values, by epoch and key. A key that has changed in several epochs comes once for each.
+    pub(crate) fn each<E: From<StateError>>(
+        &self,
+        mut visit: impl FnMut(u64, &[u8], &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let store = &self.store;
+        let failed = |error| store.failed(error);
+        match self.told {
+            Told::All => {
+                for entry in self.snapshot.iter(&store.values) {
+                    let (key, value) = entry.into_inner().map_err(failed)?;
+                    visit(0, &key, &value)?;
+                }
+            }
+            Told::Changed { from, to } => {
+                let range = from.to_be_bytes()..(to + 1).to_be_bytes();
+                for entry in self.snapshot.range(&store.changed, range) {
+                    let key = entry.key().map_err(failed)?;
+                    let Some((epoch, key)) = key.split_first_chunk::<8>() else { continue };
+                    // One that is not there any more is told with those in memory.
+                    if let Some(value) = self.snapshot.get(&store.values, key).map_err(failed)? {
+                        visit(u64::from_be_bytes(*epoch), key, &value)?;
+                    }
+                }
+                self.forget_before(from)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what was logged in older epochs.
+    fn forget_before(&self, epoch: u64) -> Result<(), StateError> {
+        const AT_ONCE: usize = 10_000;
+        let store = &self.store;
+        let failed = |error| store.failed(error);
+        loop {
+            let mut batch = store.database.batch();
+            for entry in store.changed.range(..epoch.to_be_bytes()).take(AT_ONCE) {
+                batch.remove(&store.changed, entry.key().map_err(failed)?);
+            }
+            if batch.is_empty() {
+                return Ok(());
+            }
+            batch.commit().map_err(failed)?;
+        }
+    }
+}
+
+/// Removes stores whose process was killed. What cannot be removed stays: it is in nobody's way.
+fn sweep(parent: &Path) {
+    let Ok(entries) = std::fs::read_dir(parent) else { return };
+    let left = entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX));
+    for dir in left.map(|entry| entry.path()) {
+        if is_abandoned(&dir) {
+            let _next_time = std::fs::remove_dir_all(&dir);
+        }
+    }
+}
+
+fn is_abandoned(dir: &PathBuf) -> bool {
+    File::open(dir.join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok())
+}
