@@ -233,7 +233,11 @@ impl Scenario {
             last = "more";
         }
         if self.average {
-            let call = if self.by_call ^ (swaps % 2 == 1) { "ref.KeyedAverageByCall(value)" } else { "ref.KeyedAverage(value)" };
+            let call = if self.by_call ^ (swaps % 2 == 1) {
+                "ref.KeyedAverageByCall(value)"
+            } else {
+                "ref.KeyedAverage(value)"
+            };
             let node = NodeSpec::process("average", last, call).key(["key"]).parallelism(parallelism());
             job = job.node(node).node(NodeSpec::sink_built("averages", "average", Arc::new(sinks["averages"].clone())));
         }

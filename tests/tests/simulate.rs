@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use wasmill_runtime::simulate::{Faults, SABOTAGES, Sabotage, Tally};
 use wasmill_tests::simulator::Scenario;
 
-const FAULTS: Faults = Faults { task_dies: 700, process_dies: 500, task_sleeps: 3000, stops: 60, swaps: 120, steps: 12_000 };
+const FAULTS: Faults =
+    Faults { task_dies: 700, process_dies: 500, task_sleeps: 3000, stops: 60, swaps: 400, steps: 12_000 };
 
 /// Seeds of `make test`.
 const SEEDS: u64 = 60;

@@ -180,9 +180,7 @@ fn reachable(
     progress: &Progress,
 ) -> Option<Reachable> {
     let serve = || {
-        let server = listener
-            .serve(Arc::new(control))
-            .map_err(|error| Failure::Control(Box::new(error)))?;
+        let server = listener.serve(Arc::new(control)).map_err(|error| Failure::Control(Box::new(error)))?;
         let announcement = Announcement {
             job: graph.name().to_owned(),
             pid: std::process::id(),

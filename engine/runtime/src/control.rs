@@ -165,12 +165,7 @@ pub struct Controlled {
 impl Controlled {
     /// Of `job`, which runs `graph` and has just been started; without `places` it takes no checkpoints. `environment` is that in which
     /// `graph` was validated, for UDFs that are swapped in.
-    pub fn new(
-        graph: &JobGraph,
-        job: &RunningJob,
-        places: Option<Places>,
-        environment: Environment,
-    ) -> Controlled {
+    pub fn new(graph: &JobGraph, job: &RunningJob, places: Option<Places>, environment: Environment) -> Controlled {
         let nodes = graph.nodes().iter().map(|node| NodeStatus {
             name: node.name().to_owned(),
             is: node.describe(),

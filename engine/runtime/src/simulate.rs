@@ -233,11 +233,7 @@ struct Swaps {
 }
 
 impl Process {
-    fn begin(
-        simulation: &Simulation<'_>,
-        incarnation: u64,
-        clock: &Arc<VirtualClock>,
-    ) -> Result<Process, JobError> {
+    fn begin(simulation: &Simulation<'_>, incarnation: u64, clock: &Arc<VirtualClock>) -> Result<Process, JobError> {
         let graph = &(simulation.graph)(incarnation, 0);
         let storage = &simulation.storage;
         let from = Restored::newest(storage).map_err(JobError::Unfit)?;
@@ -494,7 +490,9 @@ impl Process {
         let Some(action) = self.chores.remove(index) else { return false };
         self.clock.turn(Duration::from_micros(chance.below(2000)));
         if let Action::Start { region, attempt, from } = action {
-            if let Err(error) = self.start(region, attempt, from) {
+            let is_wanted = self.coordinator.is_wanted(region, attempt);
+            let started = if is_wanted { self.start(region, attempt, from) } else { Err(JobError::Stopped) };
+            if let Err(error) = started {
                 self.handle(Event::NotStarted { region, attempt, error });
             }
             return true;

@@ -339,6 +339,9 @@ impl Supervisor {
 
     /// Starts the tasks of a region; an event if that cannot be.
     fn launch(&mut self, Ready { region, attempt, from }: Ready) -> Option<Event> {
+        if !self.coordinator.is_wanted(region, attempt) {
+            return Some(Event::NotStarted { region, attempt, error: JobError::Stopped });
+        }
         let cancelled = Arc::new(AtomicBool::new(false));
         let launched = self.launch_all(region, attempt, from.as_ref(), &cancelled);
         match launched {
@@ -418,7 +421,10 @@ impl Supervisor {
             }
             Happening::SwappedBack { checkpoint, why } => {
                 let from = from_text(*checkpoint);
-                (LogLevel::Warn, format!("a new version of a UDF does not work: {why}; going on with the old from {from}"))
+                (
+                    LogLevel::Warn,
+                    format!("a new version of a UDF does not work: {why}; going on with the old from {from}"),
+                )
             }
         };
         let job = &self.surroundings.assembly.graph.name;

@@ -43,7 +43,9 @@ pub fn validate(
     let valid = problems.is_empty();
     problems.retain(|problem| !matches!(problem.kind, ProblemKind::NotLoaded { .. }));
     match valid {
-        true => Ok(JobGraph { name: spec.name.text.clone(), config, nodes, dead_letters, spec: Arc::new(spec.clone()) }),
+        true => {
+            Ok(JobGraph { name: spec.name.text.clone(), config, nodes, dead_letters, spec: Arc::new(spec.clone()) })
+        }
         false => Err(problems),
     }
 }

@@ -197,7 +197,7 @@ impl Coordinator {
                     let tasks: Vec<TaskId> = self.tasks_of(region).collect();
                     self.ended.extend(tasks.into_iter().map(|task| (task, None)));
                     // What cannot begin at all will not begin later: a place is taken, output of an earlier run is there.
-                    self.never_began |= attempt == 0;
+                    self.never_began |= attempt == 0 && !matches!(error, JobError::Stopped);
                     self.region_failed(region, error, &mut out);
                     self.region_is_down(region, now, &mut out);
                 }
@@ -212,6 +212,11 @@ impl Coordinator {
             Event::Requested(request) => self.requested(request, now, &mut out),
         }
         out
+    }
+
+    /// Is the region still to be started for this attempt? If it was cancelled meanwhile, no task heard of that.
+    pub(crate) fn is_wanted(&self, region: RegionId, attempt: u64) -> bool {
+        matches!(self.regions[region], (Region::Running, current) if current == attempt)
     }
 
     fn is_current(&self, task: TaskId, attempt: u64) -> bool {
@@ -261,6 +266,12 @@ impl Coordinator {
         self.ending.is_none()
             && self.swap.is_none()
             && self.regions.iter().all(|(region, _)| matches!(region, Region::Running | Region::Ended))
+    }
+
+    /// Does a part of it wait to start again, while nothing else is about to happen?
+    fn is_waiting(&self) -> bool {
+        let is_cancelling = |(region, _): &(Region, u64)| matches!(region, Region::Cancelling);
+        self.ending.is_none() && self.swap.is_none() && !self.is_up() && !self.regions.iter().any(is_cancelling)
     }
 
     fn trigger(
@@ -601,6 +612,8 @@ impl Coordinator {
             self.give_up_all("the job was stopped", out);
             self.cancel_all(out);
             self.end_if_over(now, out);
+        } else if let (Request::Swap(number), Some(latest), true) = (request, self.latest, self.is_waiting()) {
+            self.begin_swap_while_down(number, latest, now, out);
         } else if !self.is_up() || self.ended.len() == self.plan.tasks.len() {
             self.answer(Some(number), Err(Refusal::NotRunning), out);
         } else {

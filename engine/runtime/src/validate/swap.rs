@@ -12,7 +12,7 @@ use crate::bind::text;
 use crate::checkpoint::restore::can_become;
 use crate::connector::ConnectorRegistry;
 use crate::control::with_causes;
-use crate::error::Problem;
+use crate::error::{Problem, list};
 use crate::graph::{BoundCall, JobGraph, Node, NodeId, Operation, Udf};
 use crate::udf_file::{Environment, Loader};
 use crate::value::Value;
@@ -20,7 +20,7 @@ use crate::value::Value;
 /// Why a file cannot take the place of a UDF's.
 #[derive(Debug, thiserror::Error)]
 pub enum SwapError {
-    #[error("no UDF is called \"{udf}\"; there are {}", .known.join(", "))]
+    #[error("no UDF is called \"{udf}\"; there are {}", list(.known))]
     Unknown { udf: String, known: Vec<String> },
     #[error("no node calls udf \"{udf}\": there is nothing to swap")]
     Unused { udf: String },
@@ -35,7 +35,9 @@ pub enum SwapError {
     Kind { node: String, function: String, was: String, is: String },
     #[error("node \"{node}\" has the state \"{state}\", and {function} would have none of that name")]
     NoState { node: String, function: String, state: String },
-    #[error("node \"{node}\": state \"{state}\" would be {is}, and is {was}: a state can only get more fields, which may be null")]
+    #[error(
+        "node \"{node}\": state \"{state}\" would be {is}, and is {was}: a state can only get more fields, which may be null"
+    )]
     State { node: String, state: String, was: String, is: String },
 }
 

@@ -18,10 +18,11 @@ impl Coordinator {
             self.cause = Some(error);
         }
         let (state, attempt) = &mut self.regions[region];
-        if matches!(state, Region::Running) {
-            *state = Region::Cancelling;
-            out.push(Action::Cancel { region, attempt: *attempt });
+        if !matches!(state, Region::Running) {
+            return;
         }
+        *state = Region::Cancelling;
+        out.push(Action::Cancel { region, attempt: *attempt });
         if self.is_joined() {
             self.end_to_begin_again(out);
         }
@@ -33,9 +34,9 @@ impl Coordinator {
             Region::Running => self.regions[region].0 = Region::Ended,
             Region::Cancelling => {
                 self.give_up_all("a part of the job failed", out);
-                let decided =
-                    matches!(self.ending, Some(Ending::Cancelled | Ending::Halted | Ending::Failed | Ending::Again));
-                if !decided && let Some(cause) = self.cause.take() {
+                if self.ending.is_none()
+                    && let Some(cause) = self.cause.take()
+                {
                     self.restart_or_fail(vec![region], cause, now, out);
                 } else {
                     self.regions[region].0 = Region::Ended;
@@ -47,7 +48,13 @@ impl Coordinator {
     }
 
     /// Regions of which no task runs go on after a wait, or else the job fails.
-    pub(super) fn restart_or_fail(&mut self, regions: Vec<RegionId>, cause: JobError, now: Duration, out: &mut Vec<Action>) {
+    pub(super) fn restart_or_fail(
+        &mut self,
+        regions: Vec<RegionId>,
+        cause: JobError,
+        now: Duration,
+        out: &mut Vec<Action>,
+    ) {
         let hopeless = self.never_began || is_hopeless(&cause);
         let wait = self.restarts.failed(now).filter(|_| !hopeless);
         match wait {

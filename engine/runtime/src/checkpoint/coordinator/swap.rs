@@ -1,7 +1,8 @@
 //! A swap: the job goes on with other functions.
 //!
 //! All tasks end with a checkpoint, as for a stop. When it is committed, all begin again from it with other functions. As long as one
-//! of them has not, anything that fails brings the old functions back, from the same checkpoint: nothing has been written behind it.
+//! of them has not, anything that fails brings the old functions back, from the same checkpoint: none is taken meanwhile. A job that
+//! waits to start again after a failure does so at once, from the checkpoint that it has.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -27,10 +28,28 @@ impl Coordinator {
         self.swap = Some(Swap { request, opening: None });
     }
 
+    /// A part of the job waits to start again, perhaps because of the very function that is to go: all of it begins again, from the
+    /// newest checkpoint that there is.
+    pub(super) fn begin_swap_while_down(
+        &mut self,
+        request: u64,
+        checkpoint: u64,
+        now: Duration,
+        out: &mut Vec<Action>,
+    ) {
+        self.give_up_all("functions are swapped", out);
+        self.ending = Some(Ending::Swapping(checkpoint));
+        self.swap = Some(Swap { request, opening: None });
+        self.cancel_all(out);
+        self.end_if_over(now, out);
+    }
+
     /// No task runs any more, and their last checkpoint is committed.
     pub(super) fn take_up(&mut self, out: &mut Vec<Action>) {
         let Some(swap) = &mut self.swap else { return };
         swap.opening = Some((0..self.plan.tasks.len()).collect());
+        // Tasks that were cancelled for this have ended with an error.
+        self.cause = None;
         out.push(Action::Swap { request: swap.request });
         self.start_all(out);
     }
@@ -85,3 +104,7 @@ impl Coordinator {
         Some(cause)
     }
 }
+
+#[cfg(test)]
+#[path = "swap_tests.rs"]
+mod tests;
