@@ -18,9 +18,9 @@ const KEYS: u64 = 7;
 
 /// Counts each key, and says by which version a row was counted.
 const UDF: &str = "\
-from typing import Iterator, NamedTuple
+from typing import Iterator, NamedTuple, Optional
 
-from wasmill import KeyedProcessFunction, Row, Types, ValueStateDescriptor
+from wasmill import KeyedProcessFunction, MapFunction, Types, ValueStateDescriptor
 
 
 class Counted(NamedTuple):
@@ -106,7 +106,7 @@ impl Home {
     /// The UDF with some of its text replaced.
     fn write_version(&self, name: &str, from: &str, to: &str) {
         assert!(UDF.contains(from), "{from}");
-        self.write(name, &UDF.replace(from, to));
+        self.write(name, &UDF.replacen(from, to, 1));
     }
 
     fn program(&self, arguments: &[&str]) -> Command {
@@ -302,14 +302,16 @@ fn what_does_not_fit_leaves_the_job_as_it_was() {
             "class Counts(",
             "node \"counted\": udf \"u\" has no function \"Count\"; it has ",
         ),
-        ("kind.py", "class Count(KeyedProcessFunction)", "class Count(MapFunction)", "u.Count is of kind "),
+        (
+            "kind.py",
+            "class Count(KeyedProcessFunction):\n",
+            "class Count(MapFunction):\n    def map(self, value: Counted) -> Counted:\n        return None\n\n\nclass Other(KeyedProcessFunction):\n",
+            "node \"counted\": u.Count is of kind map; here a process function is wanted",
+        ),
         ("syntax.py", "class Average", "clas Average", "SyntaxError"),
         ("open.py", "        self.count = ", "        raise ValueError('no')\n        self.count = ", "ValueError: no"),
     ] {
-        let import = "import KeyedProcessFunction";
-        let text = UDF.replacen(from, to, 1).replace(import, "import MapFunction, KeyedProcessFunction");
-        assert_ne!(text, UDF);
-        home.write(name, &text.replace("import Iterator", "import Optional, Iterator"));
+        home.write_version(name, from, to);
         home.refused("u", name, reason);
     }
     home.refused("u", "gone.py", "cannot read gone.py");

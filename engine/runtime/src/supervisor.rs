@@ -117,6 +117,7 @@ enum Chore {
         storage: Arc<dyn CheckpointStorage>,
         last: bool,
     },
+    /// What follows is of the job with other functions.
     Swap(Arc<Assembly>),
     /// The last one.
     End(Outcome),
@@ -179,7 +180,7 @@ impl Supervisor {
         let (chores, todo) = unbounded();
         let (to_start, ready) = unbounded();
         let context = surroundings.clone();
-        let files = spawn("checkpoints", move || keep(keeper, &context, &todo, &to_start))?;
+        let files = spawn("checkpoints", move || keep(keeper, context, &todo, &to_start))?;
         Ok(Supervisor {
             surroundings,
             coordinator,
@@ -449,7 +450,7 @@ impl Running {
 /// The thread for files: does one chore after the other, and reports.
 fn keep(
     mut keeper: Keeper,
-    context: &Surroundings,
+    mut context: Surroundings,
     chores: &Receiver<Chore>,
     ready: &Sender<Ready>,
 ) -> (Keeper, Result<Outcome, JobError>) {
@@ -461,7 +462,10 @@ fn keep(
         };
         match chore {
             Chore::Expect { request, storage, last } => keeper.expect(request, storage, last),
-            Chore::Swap(assembly) => keeper.swap(assembly),
+            Chore::Swap(assembly) => {
+                keeper.swap(Arc::clone(&assembly));
+                context.assembly = assembly;
+            }
             Chore::Do(Action::Start { region, attempt, from }) => match keeper.ready(region, from) {
                 Ok(()) => {
                     let from = from.and_then(|from| keeper.restored(from).cloned());
@@ -470,7 +474,7 @@ fn keep(
                 Err(error) => drop(context.events.send(Event::NotStarted { region, attempt, error })),
             },
             Chore::Do(action) => {
-                if let Some(event) = carry_out(&mut keeper, context, action) {
+                if let Some(event) = carry_out(&mut keeper, &context, action) {
                     let _over = context.events.send(event);
                 }
             }

@@ -385,12 +385,12 @@ impl Coordinator {
                 self.finish(Outcome::Failed(cause), out);
             }
             Some(Ending::Stopping(checkpoint)) => {
-                if self.is_over(checkpoint) {
+                if self.is_committed(checkpoint) {
                     self.finish(Outcome::Stopped { checkpoint: Some(checkpoint) }, out);
                 }
             }
             Some(Ending::Swapping(checkpoint)) => {
-                if self.is_over(checkpoint) {
+                if self.is_committed(checkpoint) {
                     self.take_up(out);
                 }
             }
@@ -406,8 +406,8 @@ impl Coordinator {
         }
     }
 
-    /// Is it complete and committed?
-    fn is_over(&self, checkpoint: u64) -> bool {
+    /// Of a checkpoint that was not given up: is it complete, and committed?
+    fn is_committed(&self, checkpoint: u64) -> bool {
         !self.pending.contains_key(&checkpoint) && !self.uncommitted.contains(&checkpoint)
     }
 
@@ -608,6 +608,7 @@ impl Coordinator {
             self.stop_instead(checkpoint, number, out);
         } else if plain_stop && matches!(self.ending, None | Some(Ending::Again)) && !self.is_up() {
             self.ending = Some(Ending::Halted);
+            self.answer(self.stop_request, Err(Refusal::NotRunning), out);
             self.stop_request = Some(number);
             self.give_up_all("the job was stopped", out);
             self.cancel_all(out);
@@ -616,6 +617,8 @@ impl Coordinator {
             self.begin_swap_while_down(number, latest, now, out);
         } else if !self.is_up() || self.ended.len() == self.plan.tasks.len() {
             self.answer(Some(number), Err(Refusal::NotRunning), out);
+        } else if let Request::Swap(number) = request {
+            self.begin_swap(number, now, out);
         } else {
             let (target, stop) = match request {
                 Request::Savepoint(number) => (Target::Savepoint(number), None),
@@ -625,12 +628,8 @@ impl Coordinator {
             };
             // A task that has come past an unaligned barrier does not go on with it when the next one comes.
             let aligned = self.plan.checkpoints.as_ref().is_some_and(|policy| policy.alignment() == Alignment::Aligned);
-            let all_end = stop.is_some() || matches!(request, Request::Swap(_));
-            if all_end || !aligned {
+            if stop.is_some() || !aligned {
                 self.give_up_all("a newer one was asked for", out);
-            }
-            if let Request::Swap(number) = request {
-                return self.begin_swap(number, now, out);
             }
             let checkpoint = self.trigger(target, Some(number), stop, now, out);
             if stop.is_some() {

@@ -23,6 +23,7 @@ pub(super) struct Swap {
 
 impl Coordinator {
     pub(super) fn begin_swap(&mut self, request: u64, now: Duration, out: &mut Vec<Action>) {
+        self.give_up_all("functions are swapped", out);
         let checkpoint = self.trigger(Target::Checkpoints, None, Some(Stop::Suspend), now, out);
         self.ending = Some(Ending::Swapping(checkpoint));
         self.swap = Some(Swap { request, opening: None });
