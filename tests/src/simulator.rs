@@ -112,6 +112,8 @@ pub struct Scenario {
     rescales: bool,
     /// State on disk, with so much memory; 0: in memory.
     disk_bytes: u64,
+    /// The last source has a sink of its own, so that there are two regions.
+    apart: bool,
 }
 
 /// What a run leaves.
@@ -130,9 +132,10 @@ impl Scenario {
         // Averages tell the order of a key's rows: they are for jobs that keep it.
         let average = !spreads && chance.below(4) > 0;
         let alignment = chance.below(3);
+        let sources = 1 + chance.below(2) as usize;
         Scenario {
             seed,
-            sources: 1 + chance.below(2) as usize,
+            sources,
             splits: 1 + chance.below(3) as usize,
             rows: 20 + chance.below(150) as usize,
             bundle: [1, 3, 7, 50][chance.below(4) as usize],
@@ -149,6 +152,7 @@ impl Scenario {
             rescales: chance.below(2) == 0,
             // Memory for no key at all between two bundles, and for some.
             disk_bytes: [0, 0, 1, 1 << 10][chance.below(4) as usize],
+            apart: sources > 1 && chance.below(2) == 0,
         }
     }
 
@@ -182,8 +186,8 @@ impl Scenario {
         Arc::new(CollectionSource::from_splits(Scenario::schema(), splits).expect("the batches have the schema"))
     }
 
-    /// The job as it is started for the nth time.
-    fn graph(&self, incarnation: u64, sinks: &BTreeMap<String, CollectSink>) -> JobGraph {
+    /// The job as it is started for the nth time, after so many swaps: every other one reaches its state in the other way.
+    fn graph(&self, incarnation: u64, swaps: u64, sinks: &BTreeMap<String, CollectSink>) -> JobGraph {
         let mut chance = Chance::new(self.seed.wrapping_add(if self.rescales { incarnation * 1_000_003 } else { 0 }));
         let mut parallelism = || 1 + chance.below(3);
         let unaligned = if self.alignment == 0 { "false" } else { "true" };
@@ -212,6 +216,8 @@ impl Scenario {
         if self.disk_bytes > 0 {
             job = job.config("state.backend.type", "disk");
             job = job.config("state.backend.disk.memory", &self.disk_bytes.to_string());
+            // Each task that begins makes a store of its own: in memory that takes a tenth of the time.
+            job = job.config("state.backend.disk.dir", if cfg!(target_os = "linux") { "/dev/shm" } else { "." });
         }
         let names: Vec<String> = (0..self.sources).map(|source| format!("s{source}")).collect();
         let source_parallelism = parallelism();
@@ -219,7 +225,13 @@ impl Scenario {
             let node = NodeSpec::source_built(name, self.source(index)).watermark("at", "1s");
             job = job.node(node.parallelism(source_parallelism));
         }
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let mut names: Vec<&str> = names.iter().map(String::as_str).collect();
+        if self.apart
+            && let Some(name) = names.pop()
+        {
+            let node = NodeSpec::with("other", name, [("v", "ref.add_one(v)")]).parallelism(parallelism());
+            job = job.node(node).node(NodeSpec::sink_built("others", "other", Arc::new(sinks["others"].clone())));
+        }
         let mut last = names[0];
         if names.len() > 1 {
             job = job.node(NodeSpec::union("both", &names).parallelism(source_parallelism));
@@ -231,7 +243,11 @@ impl Scenario {
             last = "more";
         }
         if self.average {
-            let call = if self.by_call { "ref.KeyedAverageByCall(value)" } else { "ref.KeyedAverage(value)" };
+            let call = if self.by_call ^ (swaps % 2 == 1) {
+                "ref.KeyedAverageByCall(value)"
+            } else {
+                "ref.KeyedAverage(value)"
+            };
             let node = NodeSpec::process("average", last, call).key(["key"]).parallelism(parallelism());
             job = job.node(node).node(NodeSpec::sink_built("averages", "average", Arc::new(sinks["averages"].clone())));
         }
@@ -251,9 +267,9 @@ impl Scenario {
     pub fn run(&self, faults: Faults, sabotage: Option<Sabotage>) -> Result<(Outcome, Tally), String> {
         let failing = if faults.steps == 0 { 0 } else { 30_000 };
         let storage: Arc<dyn CheckpointStorage> = Arc::new(FaultyStorage::new(self.seed, failing));
-        let sinks = ["averages", "windows"].map(|name| (name.to_owned(), CollectSink::new()));
+        let sinks = ["averages", "others", "windows"].map(|name| (name.to_owned(), CollectSink::new()));
         let sinks = BTreeMap::from(sinks);
-        let graph = |incarnation| self.graph(incarnation, &sinks);
+        let graph = |incarnation, swaps| self.graph(incarnation, swaps, &sinks);
         let simulation = Simulation { seed: self.seed, graph: &graph, storage: Arc::clone(&storage), faults, sabotage };
         let tally = simulation.run()?;
         let rows = sinks.iter().map(|(name, sink)| (name.clone(), lines(&sink.batches()))).collect();

@@ -253,7 +253,7 @@ fn a_job_that_takes_checkpoints_is_saved_when_asked() {
     assert!(code == 1 && out.is_empty() && err.contains("is not empty (savepoint.manifest is there)"), "{err}");
     std::fs::write(home.folder.path().join("u.py"), "").unwrap();
     let (code, _, err) = home.ask(&["swap", "saved", "u", "u.py"]);
-    assert!(code == 1 && err.contains("cannot be replaced yet"), "{err}");
+    assert!(code == 1 && err.contains("no UDF is called \"u\"; there are none"), "{err}");
     assert!(job.process.try_wait().unwrap().is_none());
 
     let (code, out, err) = home.ask(&["stop", "saved"]);

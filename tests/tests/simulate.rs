@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use wasmill_runtime::simulate::{Faults, SABOTAGES, Sabotage, Tally};
 use wasmill_tests::simulator::Scenario;
 
-const FAULTS: Faults = Faults { task_dies: 700, process_dies: 500, task_sleeps: 3000, stops: 60, steps: 12_000 };
+const FAULTS: Faults =
+    Faults { task_dies: 700, process_dies: 500, task_sleeps: 3000, stops: 60, swaps: 400, steps: 12_000 };
 
 /// Seeds of `make test`.
 const SEEDS: u64 = 60;
@@ -57,6 +58,8 @@ fn faults_leave_no_trace() {
         total.tasks_died += tally.tasks_died;
         total.processes_died += tally.processes_died;
         total.stops += tally.stops;
+        total.swaps += tally.swaps;
+        total.swaps_back += tally.swaps_back;
         total.restarts += tally.restarts;
         if let Some(difference) = difference {
             println!("seed {seed}: {difference}\n  {scenario:?}\n  again: make simulate SEED={seed}");
@@ -69,7 +72,8 @@ fn faults_leave_no_trace() {
     assert!(failed.is_empty(), "seeds {failed:?} gave something else");
     let total = total.into_inner().unwrap();
     // A simulation in which nothing goes wrong proves nothing.
-    assert!(number("SEED").is_some() || (total.tasks_died > 0 && total.processes_died > 0 && total.checkpoints > 0));
+    let all_kinds = [total.tasks_died, total.processes_died, total.checkpoints, total.swaps, total.swaps_back];
+    assert!(number("SEED").is_some() || all_kinds.iter().all(|times| *times > 0), "{total:?}");
 }
 
 fn is_caught(sabotage: Sabotage) {

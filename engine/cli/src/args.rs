@@ -43,8 +43,10 @@ Examples:
   wasmill stop flights-4711 --drain --to /var/kept/flights";
 
 const SWAP_EXAMPLES: &str = "\
-The job takes a checkpoint, loads the file in place of the UDF's, and goes on with the state it has. Where types or states do not fit, it
-says so and goes on as before.
+The file is loaded and compared first: it must give the same types, and know the states. Then the job takes a checkpoint and goes on
+from it with the file in place of the UDF's, and all that the job says of the UDF beside its path. Where that cannot be, the command
+says why, and the job goes on as before. A job that fails on the UDF, and waits to start again, takes a mended one too.
+`wasmill run --resume` takes the file that the job names.
 
 Example:
   wasmill swap flights legs legs.py";

@@ -10,7 +10,7 @@ use reqwest::Method;
 use reqwest::blocking::{Client, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use wasmill_runtime::control::{CompletedCheckpoint, JobState, JobStatus, Taken};
+use wasmill_runtime::control::{CompletedCheckpoint, JobState, JobStatus, Taken, UdfStatus};
 use wasmill_web::discovery::{Announcement, DiscoveryError, Folders};
 use wasmill_web::messages::{Nothing, Refusal, SavepointRequest, StopAnswer, StopRequest, SwapRequest};
 
@@ -44,7 +44,7 @@ pub(crate) fn jobs() -> Result<String, Failure> {
         return Ok("no job runs".to_owned());
     }
     let (read, written) = (format!("{:>14}", "READ"), format!("{:>14}", "WRITTEN"));
-    let header = ["JOB", "PID", "STATE", "UP", &read, &written, "ERRORS", "RESTARTS", "CHECKPOINT", "FILE"];
+    let header = ["JOB", "PID", "STATE", "UP", &read, &written, "ERRORS", "RESTARTS", "CHECKPOINT", "FILE", "UDFS"];
     Ok(plain(&crate::table(&header, &rows)).into_owned())
 }
 
@@ -70,7 +70,16 @@ fn row(found: &Announcement, status: Option<&JobStatus>) -> Vec<String> {
         }
     }
     cells.push(found.job_file.display().to_string());
+    cells.push(status.map_or_else(String::new, |status| udfs(&status.udfs)));
     cells
+}
+
+/// `legs: legs.py, km: distance.wasm`
+fn udfs(udfs: &[UdfStatus]) -> String {
+    let udf = |UdfStatus { name, path }: &UdfStatus| {
+        format!("{name}: {}", path.file_name().unwrap_or(path.as_os_str()).to_string_lossy())
+    };
+    udfs.iter().map(udf).collect::<Vec<_>>().join(", ")
 }
 
 fn state(state: JobState) -> &'static str {
@@ -136,8 +145,12 @@ pub(crate) fn swap(name: &str, udf: String, path: &Path) -> Result<(), Failure> 
         Failure::Usage(format!("{} is no text in UTF-8, as which paths are sent: rename it", path.display()))
     })?;
     let taken: Taken = job.ask("swap", &SwapRequest { udf: udf.clone(), path: there })?;
-    let (id, checkpoint) = (job.found.id(), taken.id);
-    eprintln!("{}", plain(&format!("{id}: udf \"{udf}\" is {} since checkpoint {checkpoint}", path.display())));
+    let (id, path, Taken { id: checkpoint, millis, .. }) = (job.found.id(), path.display(), taken);
+    let told = format!(
+        "{id}: udf \"{udf}\" is {path} since checkpoint {checkpoint}; no row was read for {millis} ms\n\
+         wasmill run --resume takes the file that the job names: change it there, or add --set udfs.{udf}.path={path}"
+    );
+    eprintln!("{}", plain(&told));
     Ok(())
 }
 

@@ -13,8 +13,9 @@ use wasmill_runtime::checkpoint::storage::CheckpointStorage;
 use wasmill_runtime::control::{self, Controlled};
 use wasmill_runtime::error::JobError;
 use wasmill_runtime::graph::JobGraph;
-use wasmill_runtime::job::{self, Clock, LogRecord, RunOptions, RunningJob, StopHandle, Summary, SystemClock};
+use wasmill_runtime::job::{self, Clock, LogRecord, RunOptions, StopHandle, Summary, SystemClock};
 use wasmill_runtime::job_file;
+use wasmill_runtime::udf_file::Environment;
 use wasmill_web::discovery::{Announced, Announcement, Folders};
 use wasmill_web::{Listener, Server};
 
@@ -31,7 +32,7 @@ const POLL: Duration = Duration::from_millis(20);
 const INTERRUPTED: i32 = 130;
 
 pub(crate) fn check(args: &JobArgs) -> Result<(), Failure> {
-    let graph = graph(args)?;
+    let graph = graph(args, &environment::environment()?)?;
     let rows: Vec<Vec<String>> = graph
         .nodes()
         .iter()
@@ -54,7 +55,7 @@ fn base_of(args: &JobArgs) -> PathBuf {
 }
 
 /// Reads and validates.
-fn graph(args: &JobArgs) -> Result<JobGraph, Failure> {
+fn graph(args: &JobArgs, environment: &Environment) -> Result<JobGraph, Failure> {
     let text = std::fs::read_to_string(&args.job).map_err(|error| match error.kind() {
         std::io::ErrorKind::NotFound => Failure::Usage(format!("there is no job file {}", args.job.display())),
         std::io::ErrorKind::InvalidData => Failure::Usage(format!("{} is no text in UTF-8", args.job.display())),
@@ -62,12 +63,12 @@ fn graph(args: &JobArgs) -> Result<JobGraph, Failure> {
     })?;
     let base = base_of(args);
     let invalid = |problems| Failure::Invalid { file: args.job.clone(), problems };
-    let (environment, connectors) = (environment::environment()?, environment::connectors());
-    job_file::load(&text, &base, &args.set, &environment, &connectors).map_err(invalid)
+    job_file::load(&text, &base, &args.set, environment, &environment::connectors()).map_err(invalid)
 }
 
 pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
-    let graph = graph(&args.job)?;
+    let environment = environment::environment()?;
+    let graph = graph(&args.job, &environment)?;
     let (checkpoints, from) = places(args, &graph)?;
     let beginning = beginning(args, checkpoints.as_ref(), from.as_ref());
     let control_places = control_places(args, &graph, checkpoints.clone());
@@ -83,7 +84,8 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
         progress.line(&beginning);
     }
     let job = job::start(&graph, options).map_err(|error| Failure::Job(Box::new(error)))?;
-    let reachable = listener.and_then(|listener| reachable(listener, args, &graph, &job, control_places, &progress));
+    let control = Controlled::new(&graph, &job, control_places, environment);
+    let reachable = listener.and_then(|listener| reachable(listener, args, &graph, control, &progress));
     let interrupted = stop_on_signal(job.stop_handle(), Arc::clone(&progress))?;
     while !job.is_finished() {
         progress.show(job.metrics());
@@ -174,14 +176,11 @@ fn reachable(
     listener: Listener,
     args: &RunArgs,
     graph: &JobGraph,
-    job: &RunningJob,
-    places: Option<control::Places>,
+    control: Controlled,
     progress: &Progress,
 ) -> Option<Reachable> {
     let serve = || {
-        let server = listener
-            .serve(Arc::new(Controlled::new(graph, job, places)))
-            .map_err(|error| Failure::Control(Box::new(error)))?;
+        let server = listener.serve(Arc::new(control)).map_err(|error| Failure::Control(Box::new(error)))?;
         let announcement = Announcement {
             job: graph.name().to_owned(),
             pid: std::process::id(),

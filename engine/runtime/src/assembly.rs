@@ -26,6 +26,7 @@ use crate::source::{Numbered, Splits, SplitsState, WatermarkEmitter};
 use crate::task::{Head, SourceHead, Task};
 
 /// What stays the same however often tasks are started.
+#[derive(Clone)]
 pub(crate) struct Assembly {
     pub graph: JobGraph,
     /// Nodes that run in one task, first to last.
@@ -86,6 +87,11 @@ impl Assembly {
         };
         assembly.assign_splits(from)?;
         Ok(assembly)
+    }
+
+    /// The same tasks with other functions: `graph` is this one's but for its calls.
+    pub(crate) fn with(&self, graph: JobGraph) -> Assembly {
+        Assembly { graph, ..self.clone() }
     }
 
     pub(crate) fn plans(&self) -> Vec<TaskPlan> {

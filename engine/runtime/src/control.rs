@@ -2,8 +2,9 @@
 //!
 //! These types go over the wire as JSON (docs/control.md), so a change here is a change there.
 
-use std::path::Path;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,9 @@ use crate::connector::ConnectorError;
 use crate::graph::JobGraph;
 use crate::job::{RequestError, RunningJob, StopHandle};
 use crate::metrics::JobMetrics;
+use crate::shared::locked;
+use crate::udf_file::Environment;
+use crate::validate::{self, calls};
 
 /// Asks something of a job while it runs.
 ///
@@ -38,7 +42,8 @@ pub trait JobControl: Send + Sync {
     /// Ends the job at once. What is not committed yet never is.
     fn cancel(&self) -> Result<(), ControlError>;
 
-    /// Replaces the UDF called `udf` by the file at `path`, at a checkpoint, its state kept. Where that cannot be, the old one goes on.
+    /// Replaces the UDF called `udf` by the file at `path`, at a checkpoint, its state kept, and returns that checkpoint when the new
+    /// version runs everywhere; [`Taken::millis`] is how long no row was read. Where that cannot be, the old one goes on.
     fn swap(&self, udf: &str, path: &Path) -> Result<Taken, ControlError>;
 }
 
@@ -54,6 +59,15 @@ pub struct JobStatus {
     pub checkpoint: Option<CompletedCheckpoint>,
     /// In the order of the graph: what a node reads stands before it.
     pub nodes: Vec<NodeStatus>,
+    /// Those that nodes call, by name.
+    pub udfs: Vec<UdfStatus>,
+}
+
+/// Which file a UDF is now: that of the job, or the one for which it was swapped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UdfStatus {
+    pub name: String,
+    pub path: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,11 +155,17 @@ pub struct Controlled {
     started: Instant,
     handle: StopHandle,
     places: Option<Places>,
+    environment: Environment,
+    /// The job as it runs now.
+    graph: Mutex<Arc<JobGraph>>,
+    /// Held during a swap: the next one begins with what this one leaves.
+    swapping: Mutex<()>,
 }
 
 impl Controlled {
-    /// Of `job`, which runs `graph` and has just been started; without `places` it takes no checkpoints.
-    pub fn new(graph: &JobGraph, job: &RunningJob, places: Option<Places>) -> Controlled {
+    /// Of `job`, which runs `graph` and has just been started; without `places` it takes no checkpoints. `environment` is that in which
+    /// `graph` was validated, for UDFs that are swapped in.
+    pub fn new(graph: &JobGraph, job: &RunningJob, places: Option<Places>, environment: Environment) -> Controlled {
         let nodes = graph.nodes().iter().map(|node| NodeStatus {
             name: node.name().to_owned(),
             is: node.describe(),
@@ -164,6 +184,9 @@ impl Controlled {
             started: Instant::now(),
             handle: job.stop_handle(),
             places,
+            environment,
+            graph: Mutex::new(Arc::new(graph.clone())),
+            swapping: Mutex::new(()),
         }
     }
 
@@ -226,15 +249,14 @@ impl JobControl for Controlled {
             restarts: recovery.restarts.get(),
             checkpoint,
             nodes: nodes.collect(),
+            udfs: udfs(&locked(&self.graph)),
         }
     }
 
     fn checkpoint(&self) -> Result<Taken, ControlError> {
         let (storage, began) = (&self.places("")?.checkpoints, Instant::now());
         let id = self.handle.checkpoint()?;
-        // It may have made room for the next one by now.
-        let bytes = Restored::checkpoint(storage, id).map_or(0, |taken| bytes_of(&taken.manifest));
-        Ok(Taken { id, location: storage.location(None), bytes, millis: millis(began.elapsed()) })
+        Ok(taken_in(storage, id, began.elapsed()))
     }
 
     fn savepoint(&self, to: &str) -> Result<Taken, ControlError> {
@@ -267,11 +289,17 @@ impl JobControl for Controlled {
         Ok(self.handle.cancel()?)
     }
 
-    fn swap(&self, _: &str, _: &Path) -> Result<Taken, ControlError> {
-        self.places("")?;
-        Err(ControlError::NotPossible(
-            "a UDF cannot be replaced yet while its job runs: stop it and go on from there".into(),
-        ))
+    fn swap(&self, udf: &str, path: &Path) -> Result<Taken, ControlError> {
+        let storage = &self.places("")?.checkpoints;
+        let _one_after_the_other = locked(&self.swapping);
+        let graph = Arc::clone(&locked(&self.graph));
+        let graph = validate::swap::swap(&graph, udf, path, &self.environment);
+        let graph = graph.map_err(|error| ControlError::Refused(error.to_string()))?;
+        let began = Instant::now();
+        let id = self.handle.swap(graph.clone())?;
+        let took = began.elapsed();
+        *locked(&self.graph) = Arc::new(graph);
+        Ok(taken_in(storage, id, took))
     }
 }
 
@@ -280,6 +308,7 @@ impl From<RequestError> for ControlError {
         match error {
             RequestError::NoCheckpoints => no_checkpoints(""),
             RequestError::NotRunning | RequestError::Failed(_) => ControlError::Failed(error.to_string()),
+            RequestError::Unfit(why) => ControlError::Refused(why),
         }
     }
 }
@@ -288,6 +317,18 @@ fn no_checkpoints(instead: &str) -> ControlError {
     let message =
         format!("this job takes no checkpoints: set execution.checkpointing.dir in its configuration{instead}");
     ControlError::NotPossible(message)
+}
+
+/// The job's own checkpoint `id`, which may have made room for the next one by now.
+fn taken_in(storage: &Arc<dyn CheckpointStorage>, id: u64, took: Duration) -> Taken {
+    let bytes = Restored::checkpoint(storage, id).map_or(0, |taken| bytes_of(&taken.manifest));
+    Taken { id, location: storage.location(None), bytes, millis: millis(took) }
+}
+
+fn udfs(graph: &JobGraph) -> Vec<UdfStatus> {
+    let called = graph.nodes.iter().flat_map(|node| calls(&node.operation));
+    let paths: BTreeMap<&str, &Path> = called.map(|call| (call.udf.name.as_str(), call.udf.path.as_path())).collect();
+    paths.into_iter().map(|(name, path)| UdfStatus { name: name.to_owned(), path: path.to_owned() }).collect()
 }
 
 fn millis(time: Duration) -> u64 {

@@ -140,7 +140,7 @@ fn hint(near: Option<&String>) -> String {
     near.map_or(String::new(), |near| format!("; did you mean \"{near}\"?"))
 }
 
-fn list(names: &[String]) -> String {
+pub(crate) fn list(names: &[String]) -> String {
     if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 

@@ -11,7 +11,7 @@ use wasmill_host::{
 
 use crate::config::Config;
 use crate::connector::{Sink, Source};
-use crate::spec::OnError;
+use crate::spec::{JobSpec, OnError};
 
 /// Index into [`JobGraph::nodes`].
 pub type NodeId = usize;
@@ -23,6 +23,8 @@ pub struct JobGraph {
     pub(crate) config: Config,
     pub(crate) nodes: Vec<Node>,
     pub(crate) dead_letters: Option<Arc<dyn Sink>>,
+    /// What it was made of.
+    pub(crate) spec: Arc<JobSpec>,
 }
 
 impl JobGraph {

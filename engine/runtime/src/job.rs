@@ -120,10 +120,15 @@ pub struct StopHandle {
 pub enum RequestError {
     #[error("the job takes no checkpoints: give it execution.checkpointing.dir")]
     NoCheckpoints,
-    #[error("the job does not run just now: it is starting again after a failure, or coming to its end")]
+    #[error(
+        "the job does not run just now: it is starting again after a failure, taking up a new version of a UDF, or coming to its end"
+    )]
     NotRunning,
     #[error("{0}")]
     Failed(String),
+    /// What was given does not work in this job.
+    #[error("{0}")]
+    Unfit(String),
 }
 
 impl StopHandle {
@@ -181,6 +186,16 @@ impl StopHandle {
         self.ask(Request::Cancel, None).map(drop)
     }
 
+    /// Goes on with the functions of `graph`, from a checkpoint that is taken now, with the state that there is; the checkpoint's
+    /// number, when all tasks have begun with them. `graph` is from [`swap`](crate::validate::swap::swap).
+    ///
+    /// # Errors
+    /// [`RequestError`]; the job goes on with the functions that it has.
+    pub fn swap(&self, graph: JobGraph) -> Result<u64, RequestError> {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        self.answer(|sender| Wish::Swap(number, Box::new(graph), sender))
+    }
+
     /// Has it been told to stop, and said that it will?
     pub fn is_stopping(&self) -> bool {
         self.stopped.load(Ordering::Relaxed)
@@ -191,14 +206,19 @@ impl StopHandle {
         request: impl FnOnce(u64) -> Request,
         to: Option<Arc<dyn CheckpointStorage>>,
     ) -> Result<u64, RequestError> {
-        let (sender, answer) = bounded(1);
         let request = request(self.numbers.fetch_add(1, Ordering::Relaxed));
-        let asked = self.wishes.send(Wish::Request(request, to, sender));
+        self.answer(|sender| Wish::Request(request, to, sender))
+    }
+
+    fn answer(&self, wish: impl FnOnce(Sender<Result<u64, Refusal>>) -> Wish) -> Result<u64, RequestError> {
+        let (sender, answer) = bounded(1);
+        let asked = self.wishes.send(wish(sender));
         let answer = asked.ok().and_then(|()| answer.recv().ok()).unwrap_or(Err(Refusal::NotRunning));
         answer.map_err(|refusal| match refusal {
             Refusal::NoCheckpoints => RequestError::NoCheckpoints,
             Refusal::NotRunning => RequestError::NotRunning,
             Refusal::Failed(why) => RequestError::Failed(why),
+            Refusal::Unfit(why) => RequestError::Unfit(why),
         })
     }
 }

@@ -61,9 +61,14 @@ pub(crate) struct Reports {
 }
 
 impl Reports {
-    pub(crate) fn acknowledge(&self, checkpoint: u64, snapshot: TaskSnapshot) {
+    pub(crate) fn opened(&self) {
         let Reports { task, attempt, ref events } = *self;
         // Nobody listens any more when the job is over.
+        let _over = events.send(Event::Opened { task, attempt });
+    }
+
+    pub(crate) fn acknowledge(&self, checkpoint: u64, snapshot: TaskSnapshot) {
+        let Reports { task, attempt, ref events } = *self;
         let _over = events.send(Event::Acknowledged { task, attempt, checkpoint, snapshot });
     }
 

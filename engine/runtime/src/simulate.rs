@@ -67,12 +67,14 @@ pub struct Faults {
     pub task_sleeps: u64,
     /// Somebody stops the job, and starts it again.
     pub stops: u64,
+    /// The functions are swapped; one in four times the new ones do not open.
+    pub swaps: u64,
     /// So many steps later nothing goes wrong any more, so that there is an end.
     pub steps: u64,
 }
 
 impl Faults {
-    pub const NONE: Faults = Faults { task_dies: 0, process_dies: 0, task_sleeps: 0, stops: 0, steps: 0 };
+    pub const NONE: Faults = Faults { task_dies: 0, process_dies: 0, task_sleeps: 0, stops: 0, swaps: 0, steps: 0 };
 }
 
 /// What happened.
@@ -83,6 +85,10 @@ pub struct Tally {
     pub tasks_died: u64,
     pub processes_died: u64,
     pub stops: u64,
+    /// Functions that were swapped in.
+    pub swaps: u64,
+    /// Those of them that did not open, so that the old ones came back.
+    pub swaps_back: u64,
     pub restarts: u64,
 }
 
@@ -138,8 +144,9 @@ impl Chance {
 /// One job, started again and again until it has come to its end.
 pub struct Simulation<'a> {
     pub seed: u64,
-    /// The job as it is started for the nth time: parallelism may change.
-    pub graph: &'a dyn Fn(u64) -> JobGraph,
+    /// The job as it is started for the nth time, when parallelism may change, and after so many swaps since then, when only calls
+    /// may.
+    pub graph: &'a dyn Fn(u64, u64) -> JobGraph,
     pub storage: Arc<dyn CheckpointStorage>,
     pub faults: Faults,
     pub sabotage: Option<Sabotage>,
@@ -156,10 +163,10 @@ impl Simulation<'_> {
         let mut tally = Tally::default();
         let mut last = 0;
         for incarnation in 0.. {
-            let mut begun = Process::begin(self, &(self.graph)(incarnation), &clock);
+            let mut begun = Process::begin(self, incarnation, &clock);
             match begun {
                 // With this parallelism it cannot: as its user would, it is started as it was.
-                Err(JobError::Unfit(_)) => begun = Process::begin(self, &(self.graph)(last), &clock),
+                Err(JobError::Unfit(_)) => begun = Process::begin(self, last, &clock),
                 _ => last = incarnation,
             }
             let mut process = begun.map_err(|error| format!("start {incarnation}: {error}"))?;
@@ -208,10 +215,26 @@ struct Process {
     requests: u64,
     /// The last failure that the coordinator told of.
     told: Option<Happening>,
+    incarnation: u64,
+    swaps: Swaps,
+}
+
+/// How often functions have changed, and what there is to change to.
+#[derive(Default)]
+struct Swaps {
+    /// And whether it opens.
+    offered: Option<(Arc<Assembly>, bool)>,
+    before: Option<Arc<Assembly>>,
+    /// Those that are in place do not open.
+    broken: bool,
+    asked: u64,
+    done: u64,
+    undone: u64,
 }
 
 impl Process {
-    fn begin(simulation: &Simulation<'_>, graph: &JobGraph, clock: &Arc<VirtualClock>) -> Result<Process, JobError> {
+    fn begin(simulation: &Simulation<'_>, incarnation: u64, clock: &Arc<VirtualClock>) -> Result<Process, JobError> {
+        let graph = &(simulation.graph)(incarnation, 0);
         let storage = &simulation.storage;
         let from = Restored::newest(storage).map_err(JobError::Unfit)?;
         if let Some(from) = &from {
@@ -255,6 +278,8 @@ impl Process {
             elements_max: graph.config.exchange_elements_max,
             requests: 0,
             told: None,
+            incarnation,
+            swaps: Swaps::default(),
         };
         if finished {
             let from = process.coordinator.latest();
@@ -268,9 +293,16 @@ impl Process {
 
     /// Until the job has ended, or the process is killed.
     fn live(&mut self, simulation: &Simulation<'_>, chance: &mut Chance, tally: &mut Tally) -> Result<Life, String> {
+        let life = self.live_on(simulation, chance, tally);
+        tally.restarts += self.coordinator.restarts();
+        tally.swaps += self.swaps.done;
+        tally.swaps_back += self.swaps.undone;
+        life
+    }
+
+    fn live_on(&mut self, simulation: &Simulation<'_>, chance: &mut Chance, tally: &mut Tally) -> Result<Life, String> {
         loop {
             if let Some(outcome) = self.outcome.take() {
-                tally.restarts += self.coordinator.restarts();
                 return match end(&self.keeper, outcome) {
                     Ok(Outcome::Finished) => Ok(Life::Over),
                     Ok(Outcome::Stopped { .. }) => Ok(Life::Again),
@@ -285,11 +317,23 @@ impl Process {
             let harm = tally.steps < simulation.faults.steps;
             if harm && chance.hit(simulation.faults.process_dies) {
                 tally.processes_died += 1;
-                tally.restarts += self.coordinator.restarts();
                 return Ok(Life::Again);
+            }
+            if harm && chance.hit(simulation.faults.swaps) {
+                self.ask_to_swap(simulation, chance);
             }
             self.step(harm.then_some(simulation.faults), chance, tally);
         }
+    }
+
+    /// Somebody asks for other functions, while others may be on their way.
+    fn ask_to_swap(&mut self, simulation: &Simulation<'_>, chance: &mut Chance) {
+        self.swaps.asked += 1;
+        self.requests += 1;
+        let graph = (simulation.graph)(self.incarnation, self.swaps.asked);
+        let assembly = Arc::new(self.surroundings.assembly.with(graph));
+        self.swaps.offered = Some((assembly, chance.below(4) > 0));
+        self.handle(Event::Requested(Request::Swap(self.requests)));
     }
 
     /// Where it stands, for who looks for the reason.
@@ -414,9 +458,29 @@ impl Process {
                 Action::Finish(outcome) => self.outcome = Some(outcome),
                 Action::Tell(happening) => self.told = Some(happening),
                 Action::Answer { .. } => {}
+                Action::Swap { .. } => {
+                    self.swaps.done += 1;
+                    self.swaps.before = Some(Arc::clone(&self.surroundings.assembly));
+                    if let Some((assembly, opens)) = self.swaps.offered.take() {
+                        self.swaps.broken = !opens;
+                        self.swap(assembly);
+                    }
+                }
+                Action::SwapBack => {
+                    self.swaps.undone += 1;
+                    self.swaps.broken = false;
+                    if let Some(before) = self.swaps.before.take() {
+                        self.swap(before);
+                    }
+                }
                 action => self.chores.push_back(action),
             }
         }
+    }
+
+    fn swap(&mut self, assembly: Arc<Assembly>) {
+        self.keeper.swap(Arc::clone(&assembly));
+        self.surroundings.assembly = assembly;
     }
 
     /// One of the chores: writes come in any order, all else in its own.
@@ -426,7 +490,9 @@ impl Process {
         let Some(action) = self.chores.remove(index) else { return false };
         self.clock.turn(Duration::from_micros(chance.below(2000)));
         if let Action::Start { region, attempt, from } = action {
-            if let Err(error) = self.start(region, attempt, from) {
+            let is_wanted = self.coordinator.is_wanted(region, attempt);
+            let started = if is_wanted { self.start(region, attempt, from) } else { Err(JobError::Stopped) };
+            if let Err(error) = started {
                 self.handle(Event::NotStarted { region, attempt, error });
             }
             return true;
@@ -442,6 +508,9 @@ impl Process {
         self.keeper.ready(region, from)?;
         let from = from.and_then(|from| self.keeper.restored(from).cloned());
         let assembly = Arc::clone(&self.surroundings.assembly);
+        if self.swaps.broken && region + 1 == assembly.region_count() {
+            return Err(JobError::Panic { node: "simulated".into(), message: "the function does not open".into() });
+        }
         let (seeds, controls) = assembly.seeds(region, None)?;
         let cancelled = Arc::new(AtomicBool::new(false));
         let mut opened = Vec::new();
@@ -451,6 +520,7 @@ impl Process {
             let at = Box::new(assembly.open(seed, from.as_ref(), shared)?);
             opened.push(Actor { at, asleep_until: Duration::ZERO, idle: false });
         }
+        opened.iter().for_each(|actor| actor.at.shared.reports.opened());
         self.actors.extend(opened);
         self.regions.insert(region, Region { attempt, cancelled, controls });
         Ok(())

@@ -21,6 +21,7 @@ use crate::connector::{Committable, Subtask};
 use crate::control::with_causes;
 use crate::dead_letter::LetterWriter;
 use crate::error::JobError;
+use crate::graph::JobGraph;
 use crate::job::{Clock, Log, LogRecord};
 use crate::metrics::{JobMetrics, LastCheckpoint};
 use crate::shared::{Reports, Shared, locked};
@@ -116,6 +117,8 @@ enum Chore {
         storage: Arc<dyn CheckpointStorage>,
         last: bool,
     },
+    /// What follows is of the job with other functions.
+    Swap(Arc<Assembly>),
     /// The last one.
     End(Outcome),
 }
@@ -131,6 +134,8 @@ struct Ready {
 pub(crate) enum Wish {
     /// With where its savepoint goes, and to whom the answer.
     Request(Request, Option<Arc<dyn CheckpointStorage>>, Sender<Result<u64, Refusal>>),
+    /// With the job as it is to go on, which differs from that which runs in its functions alone.
+    Swap(u64, Box<JobGraph>, Sender<Result<u64, Refusal>>),
 }
 
 /// Tasks of a region, on their threads.
@@ -151,6 +156,10 @@ pub(crate) struct Supervisor {
     files: JoinHandle<(Keeper, Result<Outcome, JobError>)>,
     running: BTreeMap<RegionId, Running>,
     answers: BTreeMap<u64, Sender<Result<u64, Refusal>>>,
+    /// What the job would be after a swap, by its request.
+    offered: BTreeMap<u64, Box<JobGraph>>,
+    /// What the job was before a swap that may still be taken back.
+    before: Option<Arc<Assembly>>,
 }
 
 /// How a job ended, and what it leaves.
@@ -171,9 +180,20 @@ impl Supervisor {
         let (chores, todo) = unbounded();
         let (to_start, ready) = unbounded();
         let context = surroundings.clone();
-        let files = spawn("checkpoints", move || keep(keeper, &context, &todo, &to_start))?;
-        let (running, answers) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Supervisor { surroundings, coordinator, events, wishes, ready, chores, files, running, answers })
+        let files = spawn("checkpoints", move || keep(keeper, context, &todo, &to_start))?;
+        Ok(Supervisor {
+            surroundings,
+            coordinator,
+            events,
+            wishes,
+            ready,
+            chores,
+            files,
+            running: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            offered: BTreeMap::new(),
+            before: None,
+        })
     }
 
     /// Runs the job to its end.
@@ -216,6 +236,10 @@ impl Supervisor {
             Ok(index) if index == events => self.events.try_recv().ok(),
             Ok(index) if index == wishes => match self.wishes.try_recv() {
                 Ok(Wish::Request(request, storage, answer)) => Some(self.wish(request, storage, answer)),
+                Ok(Wish::Swap(number, graph, answer)) => {
+                    self.offered.insert(number, graph);
+                    Some(self.wish(Request::Swap(number), None, answer))
+                }
                 // Nobody will ask any more.
                 Err(_) => {
                     self.wishes = crossbeam::channel::never();
@@ -267,13 +291,30 @@ impl Supervisor {
                         running.cancelled.store(true, Ordering::Relaxed);
                     }
                 }
+                Action::Swap { request } => {
+                    if let Some(graph) = self.offered.remove(&request) {
+                        let assembly = Arc::new(self.surroundings.assembly.with(*graph));
+                        self.before = Some(self.swap(assembly));
+                    }
+                }
+                Action::SwapBack => {
+                    if let Some(before) = self.before.take() {
+                        self.swap(before);
+                    }
+                }
                 Action::Answer { request, result } => {
+                    self.offered.remove(&request);
                     if let Some(answer) = self.answers.remove(&request) {
                         // Who asked may have gone.
                         let _gone = answer.send(result);
                     }
                 }
-                Action::Tell(happening) => self.tell(&happening),
+                Action::Tell(happening) => {
+                    if let Happening::Swapped { .. } = happening {
+                        self.before = None;
+                    }
+                    self.tell(&happening);
+                }
                 Action::Start { region, .. } => {
                     if let Some(before) = self.running.remove(&region) {
                         before.join();
@@ -291,8 +332,17 @@ impl Supervisor {
         None
     }
 
+    /// What starts from here on is of `assembly`; what it was of until now.
+    fn swap(&mut self, assembly: Arc<Assembly>) -> Arc<Assembly> {
+        self.chore(Chore::Swap(Arc::clone(&assembly)));
+        std::mem::replace(&mut self.surroundings.assembly, assembly)
+    }
+
     /// Starts the tasks of a region; an event if that cannot be.
     fn launch(&mut self, Ready { region, attempt, from }: Ready) -> Option<Event> {
+        if !self.coordinator.is_wanted(region, attempt) {
+            return Some(Event::NotStarted { region, attempt, error: JobError::Stopped });
+        }
         let cancelled = Arc::new(AtomicBool::new(false));
         let launched = self.launch_all(region, attempt, from.as_ref(), &cancelled);
         match launched {
@@ -344,7 +394,11 @@ impl Supervisor {
         let from = from.cloned();
         spawn(&format!("{node}/{subtask}"), move || {
             let reports = shared.reports.clone();
-            let run = || surroundings.assembly.open(seed, from.as_ref(), shared)?.run();
+            let run = || {
+                let task = surroundings.assembly.open(seed, from.as_ref(), shared)?;
+                reports.opened();
+                task.run()
+            };
             // A panic is a failure like any other: the region goes on from its last checkpoint.
             let outcome: Result<TaskSnapshot, JobError> = catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
                 Err(JobError::Panic { node: node.clone(), message: panic_message(panic.as_ref()) })
@@ -354,19 +408,34 @@ impl Supervisor {
     }
 
     fn tell(&self, happening: &Happening) {
-        let message = match happening {
+        let (level, message) = match happening {
             Happening::Failed { error, wait, from } => {
                 self.surroundings.metrics.recovery.failed();
-                let from = from.map_or("the beginning".to_owned(), |from| format!("checkpoint {from}"));
-                format!("{}; going on from {from} in {wait:?}", with_causes(error.as_ref()))
+                let from = from_text(*from);
+                (LogLevel::Warn, format!("{}; going on from {from} in {wait:?}", with_causes(error.as_ref())))
             }
-            Happening::GaveUp { checkpoint, why } => format!("checkpoint {checkpoint} is given up: {why}"),
+            Happening::GaveUp { checkpoint, why } => {
+                (LogLevel::Warn, format!("checkpoint {checkpoint} is given up: {why}"))
+            }
+            Happening::Swapped { checkpoint } => {
+                (LogLevel::Info, format!("going on with a new version of a UDF since checkpoint {checkpoint}"))
+            }
+            Happening::SwappedBack { checkpoint, why } => {
+                let from = from_text(*checkpoint);
+                (
+                    LogLevel::Warn,
+                    format!("a new version of a UDF does not work: {why}; going on with the old from {from}"),
+                )
+            }
         };
         let job = &self.surroundings.assembly.graph.name;
-        let record =
-            LogRecord { job, node: "job", subtask: 0, udf: "supervisor", level: LogLevel::Warn, message: &message };
+        let record = LogRecord { job, node: "job", subtask: 0, udf: "supervisor", level, message: &message };
         (self.surroundings.log)(&record);
     }
+}
+
+fn from_text(checkpoint: Option<u64>) -> String {
+    checkpoint.map_or("the beginning".to_owned(), |checkpoint| format!("checkpoint {checkpoint}"))
 }
 
 impl Running {
@@ -381,7 +450,7 @@ impl Running {
 /// The thread for files: does one chore after the other, and reports.
 fn keep(
     mut keeper: Keeper,
-    context: &Surroundings,
+    mut context: Surroundings,
     chores: &Receiver<Chore>,
     ready: &Sender<Ready>,
 ) -> (Keeper, Result<Outcome, JobError>) {
@@ -393,6 +462,10 @@ fn keep(
         };
         match chore {
             Chore::Expect { request, storage, last } => keeper.expect(request, storage, last),
+            Chore::Swap(assembly) => {
+                keeper.swap(Arc::clone(&assembly));
+                context.assembly = assembly;
+            }
             Chore::Do(Action::Start { region, attempt, from }) => match keeper.ready(region, from) {
                 Ok(()) => {
                     let from = from.and_then(|from| keeper.restored(from).cloned());
@@ -401,7 +474,7 @@ fn keep(
                 Err(error) => drop(context.events.send(Event::NotStarted { region, attempt, error })),
             },
             Chore::Do(action) => {
-                if let Some(event) = carry_out(&mut keeper, context, action) {
+                if let Some(event) = carry_out(&mut keeper, &context, action) {
                     let _over = context.events.send(event);
                 }
             }

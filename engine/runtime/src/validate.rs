@@ -17,6 +17,7 @@ use crate::udf_file::{Environment, Loader};
 use crate::value::{Location, Name, nearest};
 
 mod node;
+pub mod swap;
 
 /// Checks all of a job and runs nothing of it, but that each UDF is loaded and opened.
 /// Reports everything that is wrong, not just the first.
@@ -45,7 +46,9 @@ pub fn validate(
     let valid = problems.is_empty();
     problems.retain(|problem| !matches!(problem.kind, ProblemKind::NotLoaded { .. }));
     match valid {
-        true => Ok(JobGraph { name: spec.name.text.clone(), config, nodes, dead_letters }),
+        true => {
+            Ok(JobGraph { name: spec.name.text.clone(), config, nodes, dead_letters, spec: Arc::new(spec.clone()) })
+        }
         false => Err(problems),
     }
 }

@@ -36,6 +36,7 @@ impl JobControl for Fake {
             restarts: 0,
             checkpoint: None,
             nodes: Vec::new(),
+            udfs: Vec::new(),
         }
     }
 

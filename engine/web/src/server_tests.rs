@@ -25,6 +25,7 @@ impl JobControl for Slow {
             restarts: 0,
             checkpoint: None,
             nodes: Vec::new(),
+            udfs: Vec::new(),
         }
     }
 

@@ -6,7 +6,8 @@
 //! that: what it would have told, the next one tells ([`Barrier::confirmed`]).
 //!
 //! A region is what can fail by itself: nodes that rows connect. When a task fails, its region is cancelled, and when all tasks of
-//! it have ended it starts again from the newest complete checkpoint, after the wait that the restart strategy says.
+//! it have ended it starts again from the newest complete checkpoint, after the wait that the restart strategy says. While all
+//! regions end together, for a stop or a [swap], they start again together.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,12 +19,14 @@ use super::protocol::{
 };
 use super::restart::Restarts;
 use super::snapshot::{Alignment, Barrier, Stop, TaskSnapshot};
-use super::storage::StorageError;
 use crate::config::CheckpointConfig;
 use crate::connector::Committable;
 use crate::control::with_causes;
 use crate::error::JobError;
 use crate::simulate::Sabotage;
+
+mod failures;
+mod swap;
 
 #[derive(Debug)]
 enum Region {
@@ -81,6 +84,7 @@ pub(crate) struct Coordinator {
     ending: Option<Ending>,
     /// Who asked for the end.
     stop_request: Option<u64>,
+    swap: Option<swap::Swap>,
     /// A region could not even be started for the first time.
     never_began: bool,
     /// Why the job is going down.
@@ -88,7 +92,7 @@ pub(crate) struct Coordinator {
     done: bool,
 }
 
-/// How the job is to end, where that has been decided.
+/// How the job is to end, or all of its tasks, where that has been decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Ending {
     /// This checkpoint was its last.
@@ -97,6 +101,10 @@ enum Ending {
     /// Asked to stop while a part of it waited to start again: there is no more to be taken than what is complete.
     Halted,
     Failed,
+    /// Behind this checkpoint all begin again, with other functions.
+    Swapping(u64),
+    /// Something failed for all of them: they begin again from the newest checkpoint.
+    Again,
     /// All tasks have ended: the last commit is under way.
     Closing(u64),
 }
@@ -118,6 +126,7 @@ impl Coordinator {
             restarts: Restarts::new(plan.restart.clone()),
             ending: None,
             stop_request: None,
+            swap: None,
             never_began: false,
             cause: None,
             done: false,
@@ -168,6 +177,11 @@ impl Coordinator {
         }
         match event {
             Event::Tick => self.tick(now, &mut out),
+            Event::Opened { task, attempt } => {
+                if self.is_current(task, attempt) {
+                    self.opened(task, &mut out);
+                }
+            }
             Event::Acknowledged { task, attempt, checkpoint, snapshot } => {
                 if self.is_current(task, attempt) {
                     self.acknowledged(task, checkpoint, snapshot, &mut out);
@@ -183,7 +197,7 @@ impl Coordinator {
                     let tasks: Vec<TaskId> = self.tasks_of(region).collect();
                     self.ended.extend(tasks.into_iter().map(|task| (task, None)));
                     // What cannot begin at all will not begin later: a place is taken, output of an earlier run is there.
-                    self.never_began |= attempt == 0;
+                    self.never_began |= attempt == 0 && !matches!(error, JobError::Stopped);
                     self.region_failed(region, error, &mut out);
                     self.region_is_down(region, now, &mut out);
                 }
@@ -198,6 +212,11 @@ impl Coordinator {
             Event::Requested(request) => self.requested(request, now, &mut out),
         }
         out
+    }
+
+    /// Is the region still to be started for this attempt? If it was cancelled meanwhile, no task heard of that.
+    pub(crate) fn is_wanted(&self, region: RegionId, attempt: u64) -> bool {
+        matches!(self.regions[region], (Region::Running, current) if current == attempt)
     }
 
     fn is_current(&self, task: TaskId, attempt: u64) -> bool {
@@ -245,7 +264,14 @@ impl Coordinator {
     /// Everything runs, or has ended well, and nothing is about to end.
     fn is_up(&self) -> bool {
         self.ending.is_none()
+            && self.swap.is_none()
             && self.regions.iter().all(|(region, _)| matches!(region, Region::Running | Region::Ended))
+    }
+
+    /// Does a part of it wait to start again, while nothing else is about to happen?
+    fn is_waiting(&self) -> bool {
+        let is_cancelling = |(region, _): &(Region, u64)| matches!(region, Region::Cancelling);
+        self.ending.is_none() && self.swap.is_none() && !self.is_up() && !self.regions.iter().any(is_cancelling)
     }
 
     fn trigger(
@@ -343,78 +369,6 @@ impl Coordinator {
         tasks.filter(move |(_, task)| task.region == region).map(|(task, _)| task)
     }
 
-    /// The first error of a region cancels it; what its other tasks say then is only an echo.
-    fn region_failed(&mut self, region: RegionId, error: JobError, out: &mut Vec<Action>) {
-        let echo = matches!(error, JobError::Stopped);
-        if self.cause.is_none() || (matches!(self.cause, Some(JobError::Stopped)) && !echo) {
-            self.cause = Some(error);
-        }
-        let (state, attempt) = &mut self.regions[region];
-        if matches!(state, Region::Running) {
-            *state = Region::Cancelling;
-            out.push(Action::Cancel { region, attempt: *attempt });
-        }
-    }
-
-    /// The last task of a region has ended.
-    fn region_is_down(&mut self, region: RegionId, now: Duration, out: &mut Vec<Action>) {
-        match self.regions[region].0 {
-            Region::Running => self.regions[region].0 = Region::Ended,
-            Region::Cancelling => {
-                self.give_up_all("a part of the job failed", out);
-                let decided = matches!(self.ending, Some(Ending::Cancelled | Ending::Halted | Ending::Failed));
-                if !decided && let Some(cause) = self.cause.take() {
-                    self.restart_or_fail(vec![region], cause, now, out);
-                } else {
-                    self.regions[region].0 = Region::Ended;
-                }
-            }
-            Region::Waiting { .. } | Region::Ended => {}
-        }
-        self.end_if_over(now, out);
-    }
-
-    /// Regions of which no task runs go on after a wait, or else the job fails.
-    fn restart_or_fail(&mut self, regions: Vec<RegionId>, cause: JobError, now: Duration, out: &mut Vec<Action>) {
-        let hopeless = self.never_began || is_hopeless(&cause);
-        let wait = self.restarts.failed(now).filter(|_| !hopeless);
-        match wait {
-            Some(wait) => {
-                self.ending = None;
-                for region in regions {
-                    let tasks: Vec<TaskId> = self.tasks_of(region).collect();
-                    tasks.iter().for_each(|task| drop(self.ended.remove(task)));
-                    self.regions[region].0 = Region::Waiting { until: now + wait };
-                }
-                out.push(Action::Tell(Happening::Failed { error: Arc::new(cause), wait, from: self.latest }));
-            }
-            None => {
-                self.ending = Some(Ending::Failed);
-                self.cause = Some(cause);
-                self.cancel_all(out);
-            }
-        }
-    }
-
-    fn cancel_all(&mut self, out: &mut Vec<Action>) {
-        for (region, (state, attempt)) in self.regions.iter_mut().enumerate() {
-            match state {
-                Region::Running => {
-                    *state = Region::Cancelling;
-                    out.push(Action::Cancel { region, attempt: *attempt });
-                }
-                Region::Waiting { .. } => *state = Region::Ended,
-                Region::Cancelling | Region::Ended => {}
-            }
-        }
-        // Those that had failed already are down.
-        for region in 0..self.regions.len() {
-            if self.tasks_of(region).all(|task| self.ended.contains_key(&task)) {
-                self.regions[region].0 = Region::Ended;
-            }
-        }
-    }
-
     /// All regions have ended: the last commit, or the end.
     fn end_if_over(&mut self, now: Duration, out: &mut Vec<Action>) {
         if self.done || !self.regions.iter().all(|(region, _)| matches!(region, Region::Ended)) {
@@ -431,10 +385,18 @@ impl Coordinator {
                 self.finish(Outcome::Failed(cause), out);
             }
             Some(Ending::Stopping(checkpoint)) => {
-                let open = self.pending.contains_key(&checkpoint) || self.uncommitted.contains(&checkpoint);
-                if !open {
+                if self.is_committed(checkpoint) {
                     self.finish(Outcome::Stopped { checkpoint: Some(checkpoint) }, out);
                 }
+            }
+            Some(Ending::Swapping(checkpoint)) => {
+                if self.is_committed(checkpoint) {
+                    self.take_up(out);
+                }
+            }
+            Some(Ending::Again) => {
+                self.begin_again(now, out);
+                self.end_if_over(now, out);
             }
             Some(Ending::Closing(_)) => {}
             None => {
@@ -442,6 +404,11 @@ impl Coordinator {
                 self.close(now, out);
             }
         }
+    }
+
+    /// Of a checkpoint that was not given up: is it complete, and committed?
+    fn is_committed(&self, checkpoint: u64) -> bool {
+        !self.pending.contains_key(&checkpoint) && !self.uncommitted.contains(&checkpoint)
     }
 
     /// All tasks have ended well: a last checkpoint, which is only committed.
@@ -588,27 +555,6 @@ impl Coordinator {
         }
     }
 
-    /// Something that belongs to no region failed.
-    fn fail_everything(&mut self, error: JobError, now: Duration, out: &mut Vec<Action>) {
-        if self.cause.is_none() {
-            self.cause = Some(error);
-        }
-        let down: Vec<RegionId> =
-            (0..self.regions.len()).filter(|region| matches!(self.regions[*region].0, Region::Ended)).collect();
-        for (region, (state, attempt)) in self.regions.iter_mut().enumerate() {
-            if matches!(state, Region::Running) {
-                *state = Region::Cancelling;
-                out.push(Action::Cancel { region, attempt: *attempt });
-            }
-        }
-        if down.len() == self.regions.len()
-            && let Some(cause) = self.cause.take()
-        {
-            self.restart_or_fail(down, cause, now, out);
-            self.end_if_over(now, out);
-        }
-    }
-
     fn give_up_all(&mut self, why: &str, out: &mut Vec<Action>) {
         let checkpoints: Vec<u64> = self.pending.keys().copied().collect();
         for checkpoint in checkpoints {
@@ -634,7 +580,9 @@ impl Coordinator {
         let needed = pending.stop.is_some() || pending.finished;
         if self.failures > tolerable || needed {
             let error = JobError::Checkpoint { checkpoint, why: why.to_owned(), tolerable };
-            self.ending = None;
+            if pending.finished {
+                self.ending = None;
+            }
             self.fail_everything(error, now, out);
         }
     }
@@ -656,20 +604,27 @@ impl Coordinator {
         let plain_stop = matches!(request, Request::Stop { savepoint: false, stop: Stop::Suspend, .. });
         if self.plan.checkpoints.is_none() {
             self.answer(Some(number), Err(Refusal::NoCheckpoints), out);
-        } else if plain_stop && self.ending.is_none() && !self.is_up() {
+        } else if let (true, Some(Ending::Swapping(checkpoint))) = (plain_stop, self.ending) {
+            self.stop_instead(checkpoint, number, out);
+        } else if plain_stop && matches!(self.ending, None | Some(Ending::Again)) && !self.is_up() {
             self.ending = Some(Ending::Halted);
+            self.answer(self.stop_request, Err(Refusal::NotRunning), out);
             self.stop_request = Some(number);
             self.give_up_all("the job was stopped", out);
             self.cancel_all(out);
             self.end_if_over(now, out);
+        } else if let (Request::Swap(number), Some(latest), true) = (request, self.latest, self.is_waiting()) {
+            self.begin_swap_while_down(number, latest, now, out);
         } else if !self.is_up() || self.ended.len() == self.plan.tasks.len() {
             self.answer(Some(number), Err(Refusal::NotRunning), out);
+        } else if let Request::Swap(number) = request {
+            self.begin_swap(number, now, out);
         } else {
             let (target, stop) = match request {
                 Request::Savepoint(number) => (Target::Savepoint(number), None),
                 Request::Stop { request, stop, savepoint: true } => (Target::Savepoint(request), Some(stop)),
                 Request::Stop { stop, .. } => (Target::Checkpoints, Some(stop)),
-                Request::Checkpoint(_) | Request::Cancel(_) => (Target::Checkpoints, None),
+                Request::Checkpoint(_) | Request::Swap(_) | Request::Cancel(_) => (Target::Checkpoints, None),
             };
             // A task that has come past an unaligned barrier does not go on with it when the next one comes.
             let aligned = self.plan.checkpoints.as_ref().is_some_and(|policy| policy.alignment() == Alignment::Aligned);
@@ -691,6 +646,7 @@ impl Coordinator {
             Outcome::Failed(error) => Err(Refusal::Failed(error.to_string())),
             Outcome::Finished | Outcome::Cancelled => Err(Refusal::NotRunning),
         };
+        self.refuse_swap(result.clone().err().unwrap_or(Refusal::NotRunning), out);
         self.answer(self.stop_request, result, out);
         out.push(Action::Finish(outcome));
     }
@@ -718,16 +674,6 @@ impl Pending {
                 out.push(Action::Write { task, attempt, checkpoint, target, last: true, snapshot });
             }
         }
-    }
-}
-
-/// Would it be the same however often it is tried? What a checkpoint says, and whether it fits, does not change; that a store cannot
-/// be read just now may.
-fn is_hopeless(error: &JobError) -> bool {
-    match error {
-        JobError::Restore { error, .. } => !matches!(error, SnapshotError::Storage(StorageError::Io { .. })),
-        JobError::Unfit(_) => true,
-        _ => false,
     }
 }
 

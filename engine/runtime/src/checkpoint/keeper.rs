@@ -68,6 +68,11 @@ impl Keeper {
         Keeper { sabotage, ..self }
     }
 
+    /// From here on checkpoints are of the same job with other functions.
+    pub(crate) fn swap(&mut self, assembly: Arc<Assembly>) {
+        self.assembly = assembly;
+    }
+
     /// Where the savepoint of this request goes, and whether the job ends with it.
     pub(crate) fn expect(&mut self, request: u64, storage: Arc<dyn CheckpointStorage>, last: bool) {
         self.savepoints.insert(request, Savepoint { storage, last });

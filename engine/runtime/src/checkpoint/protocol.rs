@@ -79,12 +79,17 @@ pub(crate) enum Request {
     },
     /// At once; nothing more is committed.
     Cancel(u64),
+    /// All tasks end with a checkpoint, and begin again from it with the functions that go with this request.
+    Swap(u64),
 }
 
 impl Request {
     pub(crate) fn number(self) -> u64 {
         match self {
-            Request::Checkpoint(number) | Request::Savepoint(number) | Request::Cancel(number) => number,
+            Request::Checkpoint(number)
+            | Request::Savepoint(number)
+            | Request::Cancel(number)
+            | Request::Swap(number) => number,
             Request::Stop { request, .. } => request,
         }
     }
@@ -94,6 +99,11 @@ impl Request {
 pub(crate) enum Event {
     /// Time has passed.
     Tick,
+    /// A task is there, with its functions and what they knew, and is about to read its first row.
+    Opened {
+        task: TaskId,
+        attempt: u64,
+    },
     Acknowledged {
         task: TaskId,
         attempt: u64,
@@ -172,6 +182,12 @@ pub(crate) enum Action {
         attempt: u64,
         from: Option<u64>,
     },
+    /// Every start from here on is with the functions that go with this request.
+    Swap {
+        request: u64,
+    },
+    /// With those before the last swap again.
+    SwapBack,
     /// Its tasks end as soon as they can.
     Cancel {
         region: RegionId,
@@ -192,6 +208,8 @@ pub(crate) enum Action {
 pub(crate) enum Happening {
     Failed { error: Arc<JobError>, wait: Duration, from: Option<u64> },
     GaveUp { checkpoint: u64, why: String },
+    Swapped { checkpoint: u64 },
+    SwappedBack { checkpoint: Option<u64>, why: String },
 }
 
 /// Why a request was not granted.
@@ -200,6 +218,8 @@ pub(crate) enum Refusal {
     NoCheckpoints,
     NotRunning,
     Failed(String),
+    /// What was given does not work in this job.
+    Unfit(String),
 }
 
 #[derive(Debug)]

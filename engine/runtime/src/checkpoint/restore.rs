@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, StructArray, UInt32Array, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, StructArray, UInt32Array, new_empty_array, new_null_array};
 use arrow::buffer::Buffer;
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field};
@@ -290,6 +290,12 @@ impl MyKeys<'_> {
     pub(crate) fn keys(&self) -> impl Iterator<Item = &[u8]> {
         self.rows.iter().map(|row| self.keys.get(*row as usize))
     }
+}
+
+/// Can a state that is `before` be `wanted` from here on? Values may keep it from that all the same: a field that has nulls cannot
+/// come to take none.
+pub(crate) fn can_become(before: &DataType, wanted: &DataType) -> bool {
+    grown(&new_empty_array(before), wanted).is_some()
 }
 
 /// `values` as those of a state that is `wanted` now: of the same type, or of one that has grown by fields that may be null.

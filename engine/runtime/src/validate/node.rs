@@ -411,7 +411,7 @@ impl NodeContext<'_> {
     }
 }
 
-fn columns_text(fields: &Fields) -> String {
+pub(super) fn columns_text(fields: &Fields) -> String {
     let column = |field: &Arc<Field>| format!("{}: {}", field.name(), text(field.data_type(), field.is_nullable()));
     fields.iter().map(column).collect::<Vec<_>>().join(", ")
 }
