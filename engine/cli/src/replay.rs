@@ -10,8 +10,8 @@ use wasmill_runtime::replay::{Failure, FailureOf, Recorded, ReplayError, Rerun};
 use crate::args::ReplayArgs;
 use crate::environment::environment;
 use crate::progress::count;
-use crate::report::plain;
 use crate::report::Failure as Ended;
+use crate::report::plain;
 use crate::show;
 use crate::udf::new::PYTHON_SDK;
 use crate::udf::{not_started, python};
@@ -137,11 +137,20 @@ impl Shown<'_> {
     fn effects(&self, effects: &Effects, rerun: &Rerun) -> Result<String, Ended> {
         let mut text = String::new();
         for error in effects.errors.iter().take(self.rows_max) {
-            text.push_str(&format!("row {}: {}: {}\n{}", error.row, error.kind, error.message, below(&error.traceback)));
+            text.push_str(&format!(
+                "row {}: {}: {}\n{}",
+                error.row,
+                error.kind,
+                error.message,
+                below(&error.traceback)
+            ));
         }
         text.push_str(&self.table("rows out", self.recorded.rows_out(effects, &rerun.loaded))?);
         if !rerun.loaded.states.is_empty() {
-            text.push_str(&self.table("keys whose states were written, as they are then", self.recorded.states_after(effects, &rerun.loaded))?);
+            text.push_str(&self.table(
+                "keys whose states were written, as they are then",
+                self.recorded.states_after(effects, &rerun.loaded),
+            )?);
         }
         Ok(text)
     }
@@ -149,7 +158,8 @@ impl Shown<'_> {
     /// Lines of what only one of two versions does.
     fn difference(&self, before: &Rerun, now: &Rerun) -> Result<String, Ended> {
         let (was, is) = (self.lines(before)?, self.lines(now)?);
-        let mut lines: Vec<String> = was.iter().filter(|line| !is.contains(line)).map(|line| format!("- {line}")).collect();
+        let mut lines: Vec<String> =
+            was.iter().filter(|line| !is.contains(line)).map(|line| format!("- {line}")).collect();
         lines.extend(is.iter().filter(|line| !was.contains(line)).map(|line| format!("+ {line}")));
         if lines.is_empty() {
             return Ok("\nit does the same as the recorded version\n".into());
@@ -168,12 +178,20 @@ impl Shown<'_> {
             Err(fault) => return Ok(vec![format!("the call: {}: {}", fault.kind, fault.message)]),
             Ok(effects) => effects,
         };
-        let mut lines: Vec<String> =
-            effects.errors.iter().map(|error| format!("row {}: {}: {}", error.row, error.kind, error.message)).collect();
+        let mut lines: Vec<String> = effects
+            .errors
+            .iter()
+            .map(|error| format!("row {}: {}: {}", error.row, error.kind, error.message))
+            .collect();
         let out = self.recorded.rows_out(effects, &rerun.loaded).map_err(refused)?;
         let after = self.recorded.states_after(effects, &rerun.loaded).map_err(refused)?;
         for (what, table) in [("row out of", &out), ("state of", &after)] {
-            lines.extend(show::lines_of(table).map_err(ReplayError::Arrow).map_err(refused)?.map(|line| format!("{what} {line}")));
+            lines.extend(
+                show::lines_of(table)
+                    .map_err(ReplayError::Arrow)
+                    .map_err(refused)?
+                    .map(|line| format!("{what} {line}")),
+            );
         }
         Ok(lines)
     }
@@ -246,7 +264,8 @@ fn native(args: &ReplayArgs, recorded: &Recorded) -> Result<(), Ended> {
     if let Some(row) = args.stop_at {
         command.arg("--stop-at").arg(row.to_string());
     }
-    let status = command.status().map_err(not_started("python3", "install Python 3.9 or later, or name it in PYTHON"))?;
+    let status =
+        command.status().map_err(not_started("python3", "install Python 3.9 or later, or name it in PYTHON"))?;
     match status.code() {
         Some(0) => Ok(()),
         // It has said why.

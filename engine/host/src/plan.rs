@@ -163,7 +163,13 @@ impl BindingPlan {
     }
 
     /// Reads the frame of a bundle that was written by the same plan.
-    pub(crate) fn read(&self, frame: &mut FrameReader, operation: Operation, rows: usize, keys: usize) -> Result<Columns, Lie> {
+    pub(crate) fn read(
+        &self,
+        frame: &mut FrameReader,
+        operation: Operation,
+        rows: usize,
+        keys: usize,
+    ) -> Result<Columns, Lie> {
         let mut columns = Columns::default();
         if matches!(operation, Operation::Merge | Operation::Result) {
             frame.absent(self.argument_slots, "arguments")?;

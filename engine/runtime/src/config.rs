@@ -361,7 +361,9 @@ impl Config {
         keep(options.unsigned("seed").map(|value| set(&mut config.seed, value)));
         keep(options.choice("checkpoint.bundle", &BUNDLES).map(|value| set(&mut config.checkpoint_bundle, value)));
         keep(options.string("failures.dir").map(|dir| config.failures.dir = dir));
-        keep(bounded(&mut options, "failures.keep", 0..=1000).map(|value| set(&mut config.failures.records_max, value)));
+        keep(
+            bounded(&mut options, "failures.keep", 0..=1000).map(|value| set(&mut config.failures.records_max, value)),
+        );
         errors.extend(read_checkpoint(&mut options, &mut config.checkpoint));
         errors.extend(read_restart(&mut options, &mut config.restart));
         errors.extend(options.finish());

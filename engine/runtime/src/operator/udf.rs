@@ -285,7 +285,8 @@ impl UdfCaller {
         let place = position.and_then(|position| self.shared.place_of(position)).map(|place| place.to_string());
         // The row would be found at the price of ten deadlines, only to be named: too long to wait for the end of a job.
         if fault.kind == FaultKind::Deadline && self.call.udf.on_error == OnError::Fail {
-            let failure = failure_of(fault, (rows == 1).then_some(0), place.clone());
+            let alone = rows == 1;
+            let failure = failure_of(fault, alone.then_some(0), place.clone().filter(|_| alone));
             let fault = Box::new(fault.clone());
             let error = JobError::Fault { node: self.place.node.clone(), fault, position: place };
             return Err(self.recorded(error, failure));

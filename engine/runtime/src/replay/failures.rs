@@ -10,8 +10,8 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::graph::{BoundCall, Place};
 use crate::replay::record::{
-    COMPONENT, Column, FRAME, Failure, Function, RECORD, RECORD_VERSION, RESOURCES, Record, SOURCE, STATES, State,
-    Udf, plain_path, put_value,
+    COMPONENT, Column, FRAME, Failure, Function, RECORD, RECORD_VERSION, RESOURCES, Record, SOURCE, STATES, State, Udf,
+    plain_path, put_value,
 };
 
 /// All files of one record together.
@@ -228,8 +228,10 @@ fn record_of(
 
 fn function_of(call: &BoundCall) -> Function {
     let columns = |fields: &[Field]| {
-        let column =
-            |field: &Field| Column { name: field.name().clone(), data_type: notation(field.data_type(), field.is_nullable()) };
+        let column = |field: &Field| Column {
+            name: field.name().clone(),
+            data_type: notation(field.data_type(), field.is_nullable()),
+        };
         fields.iter().map(column).collect()
     };
     let states = call.loaded.states.iter().map(|state| State {

@@ -4,9 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, Int64Array, RecordBatch, StringArray, StructArray, UInt32Array, new_null_array,
-};
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, StringArray, StructArray, UInt32Array, new_null_array};
 use arrow::compute::{concat, interleave, take};
 use arrow::datatypes::{DataType, Field, Schema};
 use wasmill_host::{
@@ -97,8 +95,7 @@ impl Recorded {
             files.extend(self.source.iter().skip(1).cloned());
             return Ok(self.interpreter(environment)?.with_source(files));
         }
-        let component =
-            std::fs::read(path).map_err(|source| ReplayError::Io { path: path.to_owned(), source })?;
+        let component = std::fs::read(path).map_err(|source| ReplayError::Io { path: path.to_owned(), source })?;
         Ok(environment.engine.load(&self.record.udf.name, &component)?)
     }
 
@@ -124,8 +121,7 @@ impl Recorded {
             let (function, got, was) = (function.name.clone(), got.to_string(), self.kind.to_string());
             return Err(ReplayError::Kind { function, got, was });
         }
-        let mut instance =
-            module.instantiate(self.setup.clone(), limits, self.capabilities(), Host::default())?;
+        let mut instance = module.instantiate(self.setup.clone(), limits, self.capabilities(), Host::default())?;
         let loaded = instance.loaded()[0].clone();
         let values = self.states_for(&loaded)?;
         let mut columns = Vec::new();

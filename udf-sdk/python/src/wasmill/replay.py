@@ -231,7 +231,7 @@ def _tell_outcome(recorded, replay, out, before, rows_max):
     failure = recorded.failure
     if not replay.errors:
         print("runs well")
-    elif any((e.row, e.kind, e.message) == (failure["row"], failure["kind"], failure["message"]) for e in replay.errors):
+    elif any((e.row, e.kind) == (failure["row"], failure["kind"]) for e in replay.errors):  # versions of Python have other words
         print("fails as it did")
     else:
         print("fails, and not as it did")
