@@ -61,6 +61,16 @@ Examples:
   wasmill state kept daily --key AA --key 2026-01-01
   wasmill state kept daily --checkpoint 17 --output daily.parquet";
 
+const REPLAY_EXAMPLES: &str = "\
+A job that ends since a function failed says where the call is recorded; docs/replay.md has more.
+
+Examples:
+  wasmill replay DIR                     # the same again, in Wasm
+  wasmill replay DIR --udf legs.py       # does this version do better, and what does it do otherwise?
+  wasmill replay DIR --pdb               # Python: natively, into the debugger where it raises
+
+Exit codes: 0 it runs well, 1 it fails (again), 2 it cannot be run.";
+
 const CHECK_EXAMPLES: &str = "\
 Checks everything that can be wrong: shape, names, types, functions, input files. Loads and opens each UDF, reads no row, writes nothing;
 whether the outputs can be written is seen by `run`.
@@ -143,6 +153,9 @@ pub(crate) enum Command {
     /// Show or export the state that a checkpoint or savepoint holds
     #[command(after_help = STATE_EXAMPLES)]
     State(StateArgs),
+    /// Run a call again that ended a job
+    #[command(after_help = REPLAY_EXAMPLES)]
+    Replay(ReplayArgs),
     /// Make, build, look into, test and measure UDFs
     #[command(subcommand)]
     Udf(UdfCommand),
@@ -253,6 +266,28 @@ pub(crate) struct StateArgs {
     /// Write all keys to this file, whose name ends in .parquet, .jsonl or .csv
     #[arg(long, short, value_name = "FILE", requires = "node")]
     pub output: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// The folder of the record
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Run this version of the UDF, a .wasm or .py file, and tell what is different
+    #[arg(long, value_name = "FILE")]
+    pub udf: Option<PathBuf>,
+    /// How many rows, keys and rows out to show
+    #[arg(long, default_value_t = 20)]
+    pub rows: usize,
+    /// Python: run it natively, by $PYTHON or python3
+    #[arg(long)]
+    pub native: bool,
+    /// Python: natively, into pdb where it raises
+    #[arg(long)]
+    pub pdb: bool,
+    /// Python: natively, into pdb at the function's first line, at this row of the bundle
+    #[arg(long, value_name = "ROW")]
+    pub stop_at: Option<u32>,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

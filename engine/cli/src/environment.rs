@@ -23,6 +23,11 @@ pub(crate) fn environment() -> Result<Environment, Failure> {
     Ok(Environment { engine, python_runner: python_runner()?, packages_dir })
 }
 
+/// Where failed calls are recorded unless the job says otherwise; without a cache, nowhere.
+pub(crate) fn failures_dir() -> Option<PathBuf> {
+    cache_dir(|name| env::var_os(name)).map(|folder| folder.join("failures"))
+}
+
 /// Every connector that there is.
 pub(crate) fn connectors() -> ConnectorRegistry {
     let mut registry = ConnectorRegistry::default();

@@ -5,6 +5,7 @@ mod checkpoints;
 mod control;
 mod environment;
 mod progress;
+mod replay;
 mod report;
 mod run;
 mod show;
@@ -47,6 +48,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Cancel(job) => control::cancel(&job.name),
         Command::Swap { job, udf, path } => control::swap(&job.name, udf, &path),
         Command::State(args) => state::state(&args),
+        Command::Replay(args) => replay::replay(&args),
         Command::Udf(UdfCommand::New { lang, name }) => udf::new::new(lang, &name),
         Command::Udf(UdfCommand::Build(args)) => udf::build::build(&args),
         Command::Udf(UdfCommand::Inspect { file, json }) => udf::inspect::inspect(&file, json),

@@ -123,6 +123,7 @@ fn connector_causes(error: &ConnectorError) -> Vec<String> {
 
 fn job_causes(error: &JobError) -> Vec<String> {
     match error {
+        JobError::Recorded { error, .. } => job_causes(error),
         JobError::Connector { error, .. } | JobError::Commit { error, .. } | JobError::DeadLetters(error) => {
             connector_causes(error)
         }

@@ -15,6 +15,7 @@ use wasmill_runtime::error::JobError;
 use wasmill_runtime::graph::JobGraph;
 use wasmill_runtime::job::{self, Clock, LogRecord, RunOptions, StopHandle, Summary, SystemClock};
 use wasmill_runtime::job_file;
+use wasmill_runtime::replay::Failures;
 use wasmill_runtime::udf_file::Environment;
 use wasmill_web::discovery::{Announced, Announcement, Folders};
 use wasmill_web::{Listener, Server};
@@ -77,6 +78,7 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
         checkpoints,
         from,
         allow_non_restored: args.allow_non_restored,
+        failures: failures(&args.job, &graph),
         ..RunOptions::new(log(Arc::clone(&progress), args.log_level))
     };
     let listener = listen(args, &progress)?;
@@ -124,6 +126,13 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
         }
         Err(error) => Err(Failure::Job(Box::new(error))),
     }
+}
+
+/// Where calls that end the job are recorded.
+fn failures(args: &JobArgs, graph: &JobGraph) -> Option<Failures> {
+    let config = &graph.config().failures;
+    let dir = config.dir.as_ref().map(|dir| base_of(args).join(dir)).or_else(environment::failures_dir);
+    Some(Failures::new(dir?, config.records_max)).filter(|_| config.records_max > 0)
 }
 
 /// Where the job begins, if that is worth a line.

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, StringArray};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -50,6 +50,19 @@ pub(crate) fn show(path: &Path, rows: usize) -> Result<String, Failure> {
 pub(crate) fn table_of(batches: &[RecordBatch]) -> Result<String, ArrowError> {
     let shown = batches.iter().map(readable).collect::<Result<Vec<_>, _>>()?;
     pretty_format_batches(&shown).map(|table| table.to_string())
+}
+
+/// A line of text for each row: `0, carrier: UA, sum: 5`, the first column without its name.
+pub(crate) fn lines_of(batch: &RecordBatch) -> Result<impl Iterator<Item = String> + use<>, ArrowError> {
+    let texts = readable(batch)?;
+    let schema = texts.schema();
+    Ok((0..texts.num_rows()).map(move |row| {
+        let cells = schema.fields().iter().zip(texts.columns()).enumerate().map(|(at, (field, column))| {
+            let value = column.as_string::<i32>().value(row);
+            if at == 0 { value.to_owned() } else { format!("{}: {value}", field.name()) }
+        });
+        cells.collect::<Vec<_>>().join(", ")
+    }))
 }
 
 /// Every value as one line of text, a null told apart from an empty text.

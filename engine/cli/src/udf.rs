@@ -61,12 +61,12 @@ fn parent(path: &Path) -> PathBuf {
 }
 
 /// A tool that is not there is the user's to install.
-fn not_started(tool: &str, advice: &str) -> impl FnOnce(std::io::Error) -> Failure {
+pub(crate) fn not_started(tool: &str, advice: &str) -> impl FnOnce(std::io::Error) -> Failure {
     let message = format!("cannot run {tool}: {advice}");
     move |error| Failure::because(message, error)
 }
 
 /// `$PYTHON`, else `python3`.
-fn python() -> Command {
+pub(crate) fn python() -> Command {
     Command::new(std::env::var_os("PYTHON").unwrap_or_else(|| "python3".into()))
 }

@@ -202,6 +202,10 @@ impl FrameReader {
         u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
     }
 
+    pub(crate) fn u64(&self, at: usize) -> u64 {
+        u64::from(self.u32(at)) | u64::from(self.u32(at + 4)) << 32
+    }
+
     pub(crate) fn check_zero(&self, from: usize, to: usize, what: &str) -> Result<(), Lie> {
         let bytes = &self.frame[from..to];
         // Usually all are: one pass that the compiler makes a vector loop of.

@@ -113,6 +113,12 @@ impl<H: UdfHost> UdfInstance<H> {
         self.poisoned.is_some()
     }
 
+    /// The frame of the last bundle, if it failed or one of its rows did: what the guest was given, to the byte. After one that went
+    /// well it may be that frame or empty.
+    pub fn failed_frame(&self) -> &[u8] {
+        self.frame.bytes()
+    }
+
     /// Runs one bundle. The same bundle gives the same effects, unless [`Capabilities`](crate::Capabilities) say otherwise.
     ///
     /// # Errors
@@ -140,7 +146,10 @@ impl<H: UdfHost> UdfInstance<H> {
         let entry =
             Entry { guard: &self.guard, run_frame: self.run_frame, resume_frame: self.resume_frame, plan, entered };
         let answer = entry.call(&mut self.store, self.frame.bytes(), bundle);
-        self.frame.shrink_to(FRAME_BYTES_KEPT);
+        // One that failed may be asked for.
+        if answer.as_ref().is_ok_and(|effects| effects.errors.is_empty()) {
+            self.frame.shrink_to(FRAME_BYTES_KEPT);
+        }
         let context = self.store.data_mut();
         let calls = context.overlay.take();
         context.end(answer.is_err());

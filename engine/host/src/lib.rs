@@ -100,6 +100,7 @@ mod column;
 mod effects;
 mod frame;
 mod plan;
+mod recorded;
 mod value;
 
 mod context;
@@ -122,6 +123,7 @@ pub use fault::{Fault, FaultKind};
 pub use instance::{LogLevel, UdfHost, UdfInstance};
 pub use limits::{Capabilities, Limits};
 pub use module::UdfModule;
+pub use recorded::{RecordedBundle, RecordedBundleError};
 
 /// Version of the contract (`wit/`) that this host speaks.
 pub const CONTRACT_VERSION: &str = "0.1.0";

@@ -135,6 +135,11 @@ impl UdfModule {
         !self.source.is_empty()
     }
 
+    /// Those files, the program first.
+    pub fn source(&self) -> &[SourceFile] {
+        &self.source
+    }
+
     /// The same module with files for its interpreter, handed to `load-source` in each new instance before anything else.
     pub fn with_source(&self, files: Vec<SourceFile>) -> UdfModule {
         Self { source: files.into(), declarations: Arc::default(), ..self.clone() }

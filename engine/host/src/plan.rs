@@ -7,7 +7,8 @@ use crate::bundle::{Bundle, Operation};
 use crate::column::{ColumnPlan, Mismatch};
 use crate::data_type::DataTypeError;
 use crate::declare::{Access, Binding, Kind, Loaded};
-use crate::frame::{FrameWriter, MAGIC_BUNDLE, ROWS_MAX};
+use crate::frame::{FrameReader, FrameWriter, Lie, MAGIC_BUNDLE, ROWS_MAX};
+use crate::recorded::Columns;
 use crate::value::ValuePlan;
 
 /// Event time, row kind, key index.
@@ -161,6 +162,39 @@ impl BindingPlan {
         frame.finish().map(|_| ()).map_err(|bytes| BadBundle::TooLarge { bytes })
     }
 
+    /// Reads the frame of a bundle that was written by the same plan.
+    pub(crate) fn read(
+        &self,
+        frame: &mut FrameReader,
+        operation: Operation,
+        rows: usize,
+        keys: usize,
+    ) -> Result<Columns, Lie> {
+        let mut columns = Columns::default();
+        if matches!(operation, Operation::Merge | Operation::Result) {
+            frame.absent(self.argument_slots, "arguments")?;
+        } else {
+            columns.arguments = read_columns("argument", named(&self.arguments), rows, frame)?;
+        }
+        columns.event_times = frame.numbers::<i64>(rows, "event times")?.map(|times| times.to_vec());
+        columns.row_kinds = frame.numbers::<u8>(rows, "row kinds")?.map(|kinds| kinds.to_vec());
+        columns.key_index = frame.numbers::<u32>(rows, "key index")?.map(|index| index.to_vec());
+        columns.key_columns = read_columns("key column", named(&self.key), keys, frame)?;
+        frame.absent(TIMER_SLOTS, "timers")?;
+        let states = || self.states.iter().map(|state| (state.name.as_str(), &state.column));
+        columns.states = read_columns("state", states(), keys, frame)?;
+        if operation == Operation::Merge {
+            columns.sources = read_columns("source state", states(), rows, frame)?;
+        } else if self.kind == Kind::Aggregate {
+            frame.absent(self.state_slots, "source states")?;
+        }
+        Ok(columns)
+    }
+
+    pub(crate) fn slots(&self) -> usize {
+        self.bundle_slots
+    }
+
     fn check(&self, bundle: &Bundle<'_>) -> Result<(), BadBundle> {
         let (rows, keys) = (bundle.rows, bundle.keys);
         if (self.kind == Kind::Aggregate) == (bundle.operation == Operation::Process) {
@@ -221,6 +255,15 @@ fn named(columns: &[(String, ColumnPlan)]) -> impl Iterator<Item = (&str, &Colum
 #[cold]
 fn bad_column(part: &'static str, name: &str, mismatch: Mismatch) -> BadBundle {
     BadBundle::Column { part, name: name.to_string(), mismatch }
+}
+
+fn read_columns<'a>(
+    part: &'static str,
+    plans: impl Iterator<Item = (&'a str, &'a ColumnPlan)>,
+    rows: usize,
+    frame: &mut FrameReader,
+) -> Result<Vec<ArrayRef>, Lie> {
+    plans.map(|(name, plan)| plan.read(frame, rows).map_err(|lie| lie.of(format_args!("{part} {name:?}")))).collect()
 }
 
 fn write_columns<'a>(

@@ -23,6 +23,7 @@ use crate::declare::{Access, Binding, Kind, Loaded, StateDeclaration};
 use crate::effects::{EffectsReader, Status};
 use crate::frame::FrameWriter;
 use crate::plan::BindingPlan;
+use crate::recorded::RecordedBundle;
 use crate::value::ValuePlan;
 
 fn vectors() -> Value {
@@ -281,6 +282,46 @@ fn bundles_are_encoded_as_the_vectors_say() {
         let differ = frame.bytes().iter().zip(&want).position(|(got, want)| got != want);
         assert_eq!(differ, None, "{name}: byte");
         assert_eq!(frame.bytes().len(), want.len(), "{name}");
+    }
+}
+
+/// The binding of a bundle's case, what it came to, and its frame as that of the only binding.
+fn recorded(case: &Value) -> (Binding, Kind, Loaded, Vec<u8>) {
+    let binding = &case["binding"];
+    let (arguments, key) = (fields(&binding["arguments"]), fields(&binding["key"]));
+    let loaded = Loaded { result: parse("bool").unwrap(), states: states(&binding["states"]) };
+    let binding = Binding { function: "f".into(), arguments, key, result: None, access: vec![], parameters: vec![] };
+    let mut frame = unhex(text(case, "hex"));
+    frame[8..12].fill(0);
+    (binding, kind(text(case, "kind")), loaded, frame)
+}
+
+#[test]
+fn recorded_bundles_are_written_again_to_the_byte() {
+    for case in list(&vectors()["bundles"]) {
+        let (binding, kind, loaded, frame) = recorded(case);
+        let read = RecordedBundle::read(frame.clone(), &binding, kind, &loaded).unwrap();
+        let plan = BindingPlan::new(&binding, kind, &loaded).ok().unwrap();
+        let mut writer = FrameWriter::default();
+        plan.write(&read.bundle(), &mut writer).unwrap_or_else(|bad| panic!("{}: {bad}", text(case, "name")));
+        assert!(writer.bytes() == frame, "{}", text(case, "name"));
+    }
+}
+
+#[test]
+fn damaged_bundles_are_told_and_never_panic() {
+    for case in list(&vectors()["bundles"]) {
+        let (binding, kind, loaded, frame) = recorded(case);
+        let read = |bytes: Vec<u8>| RecordedBundle::read(bytes, &binding, kind, &loaded);
+        for at in 0..frame.len() {
+            let mut bytes = frame.clone();
+            bytes[at] ^= 1 << (at % 8);
+            let _either = read(bytes);
+        }
+        for length in (0..frame.len()).step_by(8) {
+            let error = read(frame[..length].to_vec()).unwrap_err().to_string();
+            assert!(error.starts_with("the frame of function \"f\" is not what it was: "), "{error}");
+        }
     }
 }
 

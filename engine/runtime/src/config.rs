@@ -85,6 +85,21 @@ pub enum StateBackend {
     },
 }
 
+/// Where calls that end the job are recorded, for `wasmill replay`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailuresConfig {
+    /// A path. `None`: where whoever runs the job keeps them.
+    pub dir: Option<String>,
+    /// Of each job; 0: nothing is recorded.
+    pub records_max: usize,
+}
+
+impl Default for FailuresConfig {
+    fn default() -> FailuresConfig {
+        FailuresConfig { dir: None, records_max: 10 }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     pub parallelism: usize,
@@ -103,6 +118,7 @@ pub struct Config {
     pub state_backend: StateBackend,
     /// `None`: exponential delay with checkpoints, none without, as in Flink.
     pub restart: Option<RestartStrategy>,
+    pub failures: FailuresConfig,
 }
 
 impl Default for Config {
@@ -121,6 +137,7 @@ impl Default for Config {
             checkpoint_bundle: BarrierBundle::Flush,
             state_backend: StateBackend::Memory,
             restart: None,
+            failures: FailuresConfig::default(),
         }
     }
 }
@@ -333,6 +350,18 @@ pub const KEYS: &[ConfigKey] = &[
         default: "1s",
         help: "Wait before a restart.",
     },
+    ConfigKey {
+        name: "failures.dir",
+        kind: "text",
+        default: "failures in Wasmill's cache",
+        help: "Where calls of UDFs that end the job are recorded, for `wasmill replay`.",
+    },
+    ConfigKey {
+        name: "failures.keep",
+        kind: "integer",
+        default: "10",
+        help: "So many records of a job are kept, the newest. 0: nothing is recorded. 0 to 1000.",
+    },
 ];
 
 const BUNDLES: [(&str, BarrierBundle); 2] = [("flush", BarrierBundle::Flush), ("persist", BarrierBundle::Persist)];
@@ -365,6 +394,10 @@ impl Config {
         );
         keep(options.unsigned("seed").map(|value| set(&mut config.seed, value)));
         keep(options.choice("checkpoint.bundle", &BUNDLES).map(|value| set(&mut config.checkpoint_bundle, value)));
+        keep(options.string("failures.dir").map(|dir| config.failures.dir = dir));
+        keep(
+            bounded(&mut options, "failures.keep", 0..=1000).map(|value| set(&mut config.failures.records_max, value)),
+        );
         errors.extend(read_checkpoint(&mut options, &mut config.checkpoint));
         errors.extend(read_state_backend(&mut options, &mut config.state_backend));
         errors.extend(read_restart(&mut options, &mut config.restart));

@@ -157,6 +157,9 @@ pub enum JobError {
     /// Rows one after the other each cost an instance: there is no use in going on without them.
     #[error("node \"{node}\": the UDF failed on {rows} rows one after the other, whatever its on-error says; on the last: {fault}{}", below(&.fault.backtrace))]
     Hopeless { node: String, rows: u32, fault: Box<Fault> },
+    /// A call that ended the job and can be run again.
+    #[error("{error}\nthe call is recorded: wasmill replay {}", .dir.display())]
+    Recorded { error: Box<JobError>, dir: PathBuf },
     #[error("node \"{node}\": {error}")]
     Host { node: String, error: Box<HostError> },
     #[error("node \"{node}\": {error}")]

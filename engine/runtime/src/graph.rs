@@ -177,6 +177,8 @@ impl TumblingWindow {
 pub(crate) struct Udf {
     pub name: String,
     pub path: PathBuf,
+    /// XXH3 of the file as it was loaded, 128 bits.
+    pub hash: u128,
     pub module: UdfModule,
     pub functions: Arc<[wasmill_host::FunctionDeclaration]>,
     pub limits: Limits,

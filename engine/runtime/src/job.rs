@@ -19,6 +19,7 @@ use crate::checkpoint::storage::{CheckpointStorage, Claim};
 use crate::error::JobError;
 use crate::graph::JobGraph;
 use crate::metrics::JobMetrics;
+use crate::replay::Failures;
 use crate::supervisor::{Ended, Supervisor, Surroundings, Wish, end, spawn};
 
 /// The clock that UDFs, bundles and tasks go by.
@@ -68,13 +69,15 @@ pub struct RunOptions {
     pub from: Option<Restored>,
     /// State of nodes that the job does not have any more is left out, where it would else be refused.
     pub allow_non_restored: bool,
+    /// Where calls that end the job are recorded; without it none is.
+    pub failures: Option<Failures>,
 }
 
 impl RunOptions {
-    /// A job that begins at its beginning and takes no checkpoints.
+    /// A job that begins at its beginning, takes no checkpoints and records nothing.
     pub fn new(log: Arc<Log>) -> RunOptions {
         let clock = Arc::new(SystemClock);
-        RunOptions { log, clock, checkpoints: None, from: None, allow_non_restored: false }
+        RunOptions { log, clock, checkpoints: None, from: None, allow_non_restored: false, failures: None }
     }
 }
 
@@ -229,7 +232,7 @@ impl StopHandle {
 /// What is wrong before any task runs; what goes wrong in a task is told by [`RunningJob::wait`].
 pub fn start(graph: &JobGraph, options: RunOptions) -> Result<RunningJob, JobError> {
     let started = Instant::now();
-    let RunOptions { log, clock, checkpoints, from, allow_non_restored } = options;
+    let RunOptions { log, clock, checkpoints, from, allow_non_restored, failures } = options;
     let claim = checkpoints.as_ref().map(|storage| storage.claim()).transpose()?;
     if let Some(storage) = &checkpoints {
         fit::place(graph, storage, from.as_ref())?;
@@ -259,6 +262,7 @@ pub fn start(graph: &JobGraph, options: RunOptions) -> Result<RunningJob, JobErr
         stop,
         checkpoints: checkpoints.is_some(),
         letters: Arc::new(Mutex::new(None)),
+        failures: failures.map(Arc::new),
         events,
         sabotage: None,
     };

@@ -40,6 +40,7 @@ pub mod job;
 pub mod key;
 pub mod metrics;
 mod operator;
+pub mod replay;
 mod shared;
 pub mod simulate;
 mod source;

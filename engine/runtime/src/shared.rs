@@ -14,6 +14,7 @@ use crate::dead_letter::{DeadLetter, LetterWriter};
 use crate::error::JobError;
 use crate::job::{Clock, Log, LogRecord};
 use crate::metrics::JobMetrics;
+use crate::replay::Failures;
 use crate::simulate::Sabotage;
 
 /// Where a row came from, for a person.
@@ -43,6 +44,8 @@ pub(crate) struct Shared {
     pub checkpoints: bool,
     /// Of all tasks, or of this one alone; `None`: the job has none.
     pub letters: Option<Arc<Mutex<LetterWriter>>>,
+    /// `None`: calls that end the job are not recorded.
+    pub failures: Option<Arc<Failures>>,
     /// Sources read nothing more; rows on their way are finished.
     pub stop: Arc<AtomicBool>,
     /// The region is given up.

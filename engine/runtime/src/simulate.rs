@@ -250,6 +250,7 @@ impl Process {
             stop: Arc::default(),
             checkpoints: true,
             letters: Arc::new(Mutex::new(None)),
+            failures: None,
             events: sender,
             sabotage: simulation.sabotage,
         };

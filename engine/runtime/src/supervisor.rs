@@ -24,6 +24,7 @@ use crate::error::JobError;
 use crate::graph::JobGraph;
 use crate::job::{Clock, Log, LogRecord};
 use crate::metrics::{JobMetrics, LastCheckpoint};
+use crate::replay::Failures;
 use crate::shared::{Reports, Shared, locked};
 use crate::simulate::Sabotage;
 
@@ -50,6 +51,8 @@ pub(crate) struct Surroundings {
     pub checkpoints: bool,
     /// Of all tasks, where the job takes no checkpoints.
     pub letters: Arc<Mutex<Option<Arc<Mutex<LetterWriter>>>>>,
+    /// `None`: calls that end the job are not recorded.
+    pub failures: Option<Arc<Failures>>,
     pub events: Sender<Event>,
     /// Only in a simulation.
     pub sabotage: Option<Sabotage>,
@@ -74,6 +77,7 @@ impl Surroundings {
             splits: Arc::clone(&self.assembly.split_names),
             checkpoints: self.checkpoints,
             letters: self.letters(task, from)?,
+            failures: self.failures.clone(),
             stop: Arc::clone(&self.stop),
             cancelled: Arc::clone(cancelled),
             reports: Reports { task, attempt, events: self.events.clone() },

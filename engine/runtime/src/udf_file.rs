@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use wasmill_host::{Capabilities, Engine, Limits, Resource, UdfModule};
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::error::{Problem, ProblemKind};
 use crate::graph::Udf;
@@ -43,7 +44,7 @@ impl<'a> Loader<'a> {
         let at = settings.path_at;
         let fail = |kind| vec![Problem::new(at, kind)];
         let name = &spec.name.text;
-        let module = match path.extension().and_then(|extension| extension.to_str()) {
+        let (module, hash) = match path.extension().and_then(|extension| extension.to_str()) {
             Some("py") => self.python(name, &path, &settings).map_err(fail)?,
             Some("wasm") => {
                 if let Some(package) = settings.packages.first() {
@@ -52,7 +53,8 @@ impl<'a> Loader<'a> {
                     return Err(vec![Problem::new(package.at, kind)]);
                 }
                 let bytes = read(name, &path).map_err(fail)?;
-                self.environment.engine.load(name, &bytes).map_err(|error| fail(ProblemKind::Host { error }))?
+                let module = self.environment.engine.load(name, &bytes);
+                (module.map_err(|error| fail(ProblemKind::Host { error }))?, xxh3_128(&bytes))
             }
             _ => {
                 let message =
@@ -68,6 +70,7 @@ impl<'a> Loader<'a> {
         Ok(Udf {
             name: name.clone(),
             path,
+            hash,
             module,
             functions: functions.into(),
             limits: settings.limits,
@@ -78,7 +81,7 @@ impl<'a> Loader<'a> {
         })
     }
 
-    fn python(&mut self, udf: &str, path: &Path, settings: &Settings) -> Result<UdfModule, ProblemKind> {
+    fn python(&mut self, udf: &str, path: &Path, settings: &Settings) -> Result<(UdfModule, u128), ProblemKind> {
         let packages: Vec<PathBuf> = settings.packages.iter().map(|package| self.base.join(&package.text)).collect();
         let files = python_files::collect(path, &packages, self.environment.packages_dir.as_deref())
             .map_err(|error| ProblemKind::PythonFiles { udf: udf.to_owned(), error })?;
@@ -97,7 +100,9 @@ impl<'a> Loader<'a> {
                 self.runner.insert(module).clone()
             }
         };
-        Ok(runner.with_name(udf).with_source(files))
+        // The program is the first of them.
+        let hash = files.first().map_or(0, |program| xxh3_128(&program.content));
+        Ok((runner.with_name(udf).with_source(files), hash))
     }
 
     fn resources(&self, udf: &str, names: &[Name]) -> Result<Vec<Resource>, Vec<Problem>> {

@@ -343,3 +343,39 @@ fn what_the_job_lacks_is_said() {
 fn a_panic_is_a_panic() {
     Harness::<panics_on>::new().open().expect("opens").run([(1,), (13,)]);
 }
+
+/// Calls that ended jobs (tests/replays), run again natively: what docs/replay.md shows.
+mod replays {
+    use std::panic::catch_unwind;
+
+    use wasmill_udf::testing::{Replayed, replay};
+
+    const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/replays/v1");
+
+    fn run(name: &str) -> Replayed {
+        replay(crate::WASMILL_FUNCTIONS, format!("{FOLDER}/{name}")).expect("it opens")
+    }
+
+    #[test]
+    fn a_panic_panics_here_too() {
+        let panic = catch_unwind(|| run("panics")).expect_err("it panics");
+        assert_eq!(panic.downcast_ref::<&str>(), Some(&"no row may be negative"));
+    }
+
+    #[test]
+    fn a_row_error_comes_with_what_the_others_did() {
+        let replayed = run("raises");
+        assert_eq!((replayed.errors[0].row, replayed.errors[0].message.as_str()), (1, "9 is odd"));
+        assert_eq!(replayed.given, [(0, "22".to_owned()), (2, "28".to_owned())]);
+        assert_eq!(replayed.written, [("\"b\"".to_owned(), "seen".to_owned(), "28".to_owned())]);
+    }
+
+    #[test]
+    fn what_is_no_record_is_told() {
+        let told = |name: &str| {
+            replay(crate::WASMILL_FUNCTIONS, format!("{FOLDER}/{name}")).expect_err("it cannot run").to_string()
+        };
+        assert!(told("none").contains("none/replay.json: No such file"), "{}", told("none"));
+        assert!(told("python").contains("there is no function `Totals`"), "{}", told("python"));
+    }
+}

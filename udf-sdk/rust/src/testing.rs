@@ -18,6 +18,10 @@
 //! ```
 
 mod datum;
+mod json;
+mod replay;
+
+pub use replay::{ReplayError, Replayed, replay};
 
 pub use crate::function::{Access, Problem};
 

@@ -299,7 +299,7 @@ pub(crate) fn can_become(before: &DataType, wanted: &DataType) -> bool {
 }
 
 /// `values` as those of a state that is `wanted` now: of the same type, or of one that has grown by fields that may be null.
-fn grown(values: &ArrayRef, wanted: &DataType) -> Option<ArrayRef> {
+pub(crate) fn grown(values: &ArrayRef, wanted: &DataType) -> Option<ArrayRef> {
     if values.data_type() == wanted {
         return Some(Arc::clone(values));
     }

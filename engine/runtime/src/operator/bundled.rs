@@ -39,6 +39,9 @@ pub(crate) trait BundleOperator: Send {
     /// The guest fails on this one of the rows.
     fn bad_row(&mut self, row: usize, fault: &Fault) -> Result<(), JobError>;
 
+    /// The job ends with `error`, since the guest has failed on too many rows, on the last by `fault`.
+    fn given_up(&mut self, fault: &Fault, error: JobError) -> JobError;
+
     /// Rows that the bundles have put out and nobody took.
     fn ready(&self) -> usize;
 
@@ -207,6 +210,10 @@ impl<T: BundleOperator> Isolate for Parts<'_, T> {
 
     fn bad_row(&mut self, row: usize, fault: &Fault) -> Result<(), JobError> {
         self.0.bad_row(row, fault)
+    }
+
+    fn given_up(&mut self, fault: &Fault, error: JobError) -> JobError {
+        self.0.given_up(fault, error)
     }
 }
 

@@ -27,6 +27,8 @@ pub(crate) trait Isolate {
     fn lost(&mut self, rows: Range<usize>, fault: &Fault) -> Result<(), JobError>;
     /// The row on which the guest fails meets the UDF's policy.
     fn bad_row(&mut self, row: usize, fault: &Fault) -> Result<(), JobError>;
+    /// The job ends with `error`, the last such row having met `fault`.
+    fn given_up(&mut self, fault: &Fault, error: JobError) -> JobError;
 }
 
 impl Search {
@@ -49,7 +51,8 @@ impl Search {
         operator.bad_row(rows.start, &fault)?;
         self.bad_rows += 1;
         if self.bad_rows >= BAD_ROWS_MAX {
-            return Err(JobError::Hopeless { node, rows: self.bad_rows, fault });
+            let error = JobError::Hopeless { node, rows: self.bad_rows, fault: fault.clone() };
+            return Err(operator.given_up(&fault, error));
         }
         Ok(())
     }
@@ -107,6 +110,10 @@ mod tests {
             self.met.push(row);
             Ok(())
         }
+
+        fn given_up(&mut self, _: &Fault, error: JobError) -> JobError {
+            error
+        }
     }
 
     fn model(bad: Vec<usize>) -> Model {
@@ -153,6 +160,9 @@ mod tests {
                 panic!("nothing was lost")
             }
             fn bad_row(&mut self, _: usize, _: &Fault) -> Result<(), JobError> {
+                panic!("no row is bad")
+            }
+            fn given_up(&mut self, _: &Fault, _: JobError) -> JobError {
                 panic!("no row is bad")
             }
         }

@@ -235,6 +235,10 @@ impl BundleOperator for Keyed {
         self.udf.bad_row(&self.rows, row, fault)
     }
 
+    fn given_up(&mut self, fault: &Fault, error: JobError) -> JobError {
+        self.udf.given_up(fault, error)
+    }
+
     fn ready(&self) -> usize {
         self.pieces.rows()
     }

@@ -161,6 +161,10 @@ impl BundleOperator for With {
         self.failed(fault).bad_row(&rows, row, fault)
     }
 
+    fn given_up(&mut self, fault: &Fault, error: JobError) -> JobError {
+        self.failed(fault).given_up(fault, error)
+    }
+
     fn ready(&self) -> usize {
         self.pieces.rows()
     }

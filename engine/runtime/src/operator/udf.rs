@@ -17,6 +17,7 @@ use crate::error::{JobError, RowFailure};
 use crate::graph::{BoundArgument, BoundCall, Place};
 use crate::job::LogRecord;
 use crate::metrics::NodeMetrics;
+use crate::replay::{FailedCall, Failure, FailureOf};
 use crate::shared::Shared;
 use crate::simulate::Sabotage;
 use crate::spec::OnError;
@@ -76,6 +77,8 @@ pub(crate) struct UdfCaller {
     seed: u64,
     bundles: u64,
     watermark: i64,
+    /// The last call, if it failed and may have to be recorded.
+    failed: Option<FailedCall>,
     /// Skipped rows that were told of.
     skipped: u32,
 }
@@ -123,6 +126,7 @@ impl UdfCaller {
             seed: xxh3_64_with_seed(place.as_bytes(), context.shared.config.seed),
             bundles: 0,
             watermark: WATERMARK_MIN,
+            failed: None,
             skipped: 0,
         })
     }
@@ -182,7 +186,8 @@ impl UdfCaller {
         part: Range<usize>,
         keyed: &KeyedInput<'_>,
     ) -> Result<Effects, JobError> {
-        self.run(Bundle {
+        let position = rows.positions().get(part.start);
+        let bundle = Bundle {
             function: 0,
             operation,
             rows: part.len(),
@@ -198,12 +203,13 @@ impl UdfCaller {
             watermark: self.watermark,
             processing_time: self.shared.clock.processing_time_ms(),
             seed: 0,
-        })
+        };
+        self.run(bundle, position)
     }
 
     /// Takes the results of accumulators.
     pub(crate) fn results(&mut self, keyed: &KeyedInput<'_>) -> Result<Effects, JobError> {
-        self.run(Bundle {
+        let bundle = Bundle {
             function: 0,
             operation: Operation::Result,
             rows: 0,
@@ -219,18 +225,57 @@ impl UdfCaller {
             watermark: self.watermark,
             processing_time: self.shared.clock.processing_time_ms(),
             seed: 0,
-        })
+        };
+        self.run(bundle, None)
     }
 
-    fn run(&mut self, bundle: Bundle<'_>) -> Result<Effects, JobError> {
+    /// `position` is that of the bundle's first row.
+    fn run(&mut self, bundle: Bundle<'_>, position: Option<u64>) -> Result<Effects, JobError> {
         self.bundles += 1;
         let bundle = Bundle { seed: xxh3_64_with_seed(&self.bundles.to_le_bytes(), self.seed), ..bundle };
         self.metrics.bundles.add(1);
-        self.instance.run(&bundle).map_err(|fault| JobError::Fault {
+        let answer = self.instance.run(&bundle);
+        // Before its effects change any state: what it was given is what was there before.
+        self.failed = match &answer {
+            Ok(effects) if effects.errors.is_empty() || self.call.udf.on_error != OnError::Fail => None,
+            _ => self.failed_call(bundle.keys, position),
+        };
+        answer.map_err(|fault| JobError::Fault {
             node: self.place.node.clone(),
             fault: Box::new(fault),
             position: None,
         })
+    }
+
+    /// What the last call was given; `None` where nothing is recorded.
+    fn failed_call(&self, keys: usize, position: Option<u64>) -> Option<FailedCall> {
+        self.shared.failures.as_ref()?;
+        let host = self.instance.host();
+        // Without states by call there are none in these, and no slots.
+        let values = host.states.iter().enumerate().flat_map(|(state, values)| {
+            let slots = host.slots.iter().take(keys).enumerate();
+            slots.filter_map(move |(key, slot)| Some((state as u32, key as u32, values.get(*slot)?)))
+        });
+        Some(FailedCall::new(self.bundles, position, self.instance.failed_frame(), values))
+    }
+
+    /// Records the last call, if it failed, and tells so with the error that ends the job.
+    fn recorded(&self, error: JobError, failure: Failure) -> JobError {
+        let (Some(failures), Some(failed)) = (&self.shared.failures, &self.failed) else { return error };
+        let first_row = failed.position.and_then(|position| self.shared.place_of(position));
+        let first_row = first_row.map(|place| place.to_string());
+        match failures.record(&self.call, &self.place, failed, first_row, failure) {
+            Ok(dir) => JobError::Recorded { error: Box::new(error), dir },
+            Err(problem) => {
+                self.warn(&format!("the call that failed is not recorded for a replay: {problem}"));
+                error
+            }
+        }
+    }
+
+    /// The job ends with `error`, since too many calls ended like this one.
+    pub(crate) fn given_up(&self, fault: &Fault, error: JobError) -> JobError {
+        self.recorded(error, failure_of(fault, Some(0), None))
     }
 
     pub(crate) fn is_lost(&self) -> bool {
@@ -246,8 +291,11 @@ impl UdfCaller {
         let place = position.and_then(|position| self.shared.place_of(position)).map(|place| place.to_string());
         // The row would be found at the price of ten deadlines, only to be named: too long to wait for the end of a job.
         if fault.kind == FaultKind::Deadline && self.call.udf.on_error == OnError::Fail {
+            let alone = rows == 1;
+            let failure = failure_of(fault, alone.then_some(0), place.clone().filter(|_| alone));
             let fault = Box::new(fault.clone());
-            return Err(JobError::Fault { node: self.place.node.clone(), fault, position: place });
+            let error = JobError::Fault { node: self.place.node.clone(), fault, position: place };
+            return Err(self.recorded(error, failure));
         }
         if rows > 1 {
             let at = place.map_or(String::new(), |place| format!(", from {place} on,"));
@@ -299,7 +347,10 @@ impl UdfCaller {
             self.metrics.row_errors.add(1);
             let position = position.and_then(|position| self.shared.place_of(position));
             let position = position.map(|place| place.to_string());
-            return Err(JobError::Fault { node: self.place.node.clone(), fault: Box::new(fault.clone()), position });
+            let failure = failure_of(fault, Some(0), position.clone());
+            let fault = Box::new(fault.clone());
+            let error = JobError::Fault { node: self.place.node.clone(), fault, position };
+            return Err(self.recorded(error, failure));
         }
         let at = if fault.location.is_empty() { String::new() } else { format!(" (at {})", fault.location) };
         let error = RowError {
@@ -340,15 +391,28 @@ impl UdfCaller {
                 }
                 Ok(())
             }
-            OnError::Fail => Err(JobError::Row(Box::new(RowFailure {
-                node: self.place.node.clone(),
-                udf: self.call.udf.name.clone(),
-                function: self.call.binding.function.clone(),
-                kind: error.kind.clone(),
-                message: error.message.clone(),
-                traceback: error.traceback.clone(),
-                position: place.map(|place| place.to_string()),
-            }))),
+            OnError::Fail => {
+                let position = place.map(|place| place.to_string());
+                let failure = Failure {
+                    of: FailureOf::Row,
+                    kind: error.kind.clone(),
+                    message: error.message.clone(),
+                    location: String::new(),
+                    traceback: error.traceback.clone(),
+                    row: Some(error.row),
+                    position: position.clone(),
+                };
+                let error = JobError::Row(Box::new(RowFailure {
+                    node: self.place.node.clone(),
+                    udf: self.call.udf.name.clone(),
+                    function: self.call.binding.function.clone(),
+                    kind: error.kind.clone(),
+                    message: error.message.clone(),
+                    traceback: error.traceback.clone(),
+                    position,
+                }));
+                Err(self.recorded(error, failure))
+            }
             OnError::DeadLetter => self.shared.dead_letter(DeadLetter {
                 node: self.place.node.clone(),
                 function: Some(self.call.title()),
@@ -361,6 +425,19 @@ impl UdfCaller {
                 record: record().map_err(|error| JobError::Arrow { node: self.place.node.clone(), error })?,
             }),
         }
+    }
+}
+
+/// A fault for a record; `row` is the one row of the call, if it had but one.
+fn failure_of(fault: &Fault, row: Option<u32>, position: Option<String>) -> Failure {
+    Failure {
+        of: FailureOf::Call,
+        kind: fault.kind.as_str().to_owned(),
+        message: fault.message.clone(),
+        location: fault.location.clone(),
+        traceback: fault.backtrace.clone(),
+        row,
+        position,
     }
 }
 

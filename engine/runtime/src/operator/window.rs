@@ -406,6 +406,10 @@ impl Isolate for Due<'_> {
         self.window.close(due);
         self.window.udf.bad(fault, None, || record)
     }
+
+    fn given_up(&mut self, fault: &Fault, error: JobError) -> JobError {
+        self.window.udf.given_up(fault, error)
+    }
 }
 
 impl BundleOperator for Window {
@@ -434,6 +438,10 @@ impl BundleOperator for Window {
 
     fn bad_row(&mut self, row: usize, fault: &Fault) -> Result<(), JobError> {
         self.udf.bad_row(&self.rows, row, fault)
+    }
+
+    fn given_up(&mut self, fault: &Fault, error: JobError) -> JobError {
+        self.udf.given_up(fault, error)
     }
 
     /// Rows come out when their window fires.

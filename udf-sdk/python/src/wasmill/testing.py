@@ -16,7 +16,7 @@ import pickle
 
 from . import binding as b
 from .convert import normalise
-from .declare import DeclarationError, UserFunction, declare
+from .declare import DeclarationError, Declared, UserFunction, declare
 from .notation import DataType, parse
 from .rows import Row, restore
 
@@ -67,15 +67,18 @@ class Harness:
 
     `function` is what the module holds: a function, a class, or what @udf made. `arguments` are (name, type) of the columns; without
     them values are passed as they are, a dict as a Row. `key` names the fields of the row that are its key. `result` is the type that the job wants.
+    `environment` are the further arguments of RuntimeContext.
     With `on_error="collect"` a row that raises goes into `errors` and leaves no trace, as in a job; by default the exception is raised.
 
     `watermark` and `processing_time` (milliseconds) can be set at any time.
     """
 
-    def __init__(self, function, arguments=None, key=(), result=None, parameters=None, resources=None, on_error="raise", name=None):
+    def __init__(
+        self, function, arguments=None, key=(), result=None, parameters=None, resources=None, on_error="raise", name=None, environment=None
+    ):
         if on_error not in ("raise", "collect"):
             raise ValueError(f'on_error is "raise" or "collect", not {on_error!r}')
-        declared = declare(name or _name_of(function), function)
+        declared = function if isinstance(function, Declared) else declare(name or _name_of(function), function)
         if declared is None and callable(function):
             declared = declare(name or _name_of(function), UserFunction(function))
         if declared is None:
@@ -90,7 +93,7 @@ class Harness:
         else:  # as if the columns could hold nulls: what the function makes of them can be tested too
             given = [(n, (t or _ANY).as_nullable()) for n, t in declared.arguments]
         keys = [(n, _ANY) for n in self._key_names]
-        environment = {"resources": resources or {}, "job": "test", "operator": "test"}
+        environment = {"job": "test", "operator": "test", **(environment or {}), "resources": resources or {}}
         self._bound = b.bind(declared, given, keys, result, None, parameters, environment, self._make_state, _Clock(self))
         self._where = f"{declared.name}: result"
 
@@ -126,13 +129,8 @@ class Harness:
 
     def results(self):
         """The result of each key of an aggregate; the key of an aggregate without one is None."""
-        create, get_value = self._bound.calls[3:]
         held = dict(self._states["accumulator"].values) or {None: None}
-        made = {}
-        for key, value in held.items():
-            accumulator = self._accumulator(value, create)
-            made[key] = normalise(self._bound.result, get_value(accumulator), self._where)
-        return made
+        return {key: self._result_of(value) for key, value in held.items()}
 
     def state(self, name):
         """The values of a state by key. The key of several columns is a tuple."""
@@ -146,7 +144,13 @@ class Harness:
         self._timestamp, self.undo = timestamp, []
         values = tuple(row[n] if isinstance(row, (dict, Row)) else getattr(row, n) for n in self._key_names)
         self.hashable_key = values[0] if len(values) == 1 else values or None
-        self._key = restore({n: i for i, n in enumerate(self._key_names)}, list(values)) if len(values) > 1 else self.hashable_key
+        self._key = self._key_of(values)
+
+    def _key_of(self, values):
+        """The key as `get_current_key` tells it."""
+        if len(values) > 1:
+            return restore({n: i for i, n in enumerate(self._key_names)}, list(values))
+        return values[0] if values else None
 
     def _guarded(self, index, out, call):
         before = len(out)
@@ -204,6 +208,10 @@ class Harness:
         made = value if before is None else self._bound.calls[0](before, value)
         state.update(made)
         return [normalise(self._bound.result, made, self._where)]
+
+    def _result_of(self, held):
+        create, get_value = self._bound.calls[3:]
+        return normalise(self._bound.result, get_value(self._accumulator(held, create)), self._where)
 
     def _accumulator(self, held, create):
         data_type = self._states["accumulator"].data_type

@@ -1,6 +1,6 @@
 //! Values whose type is known at run time only: how the harness moves states between frames and its store.
 
-use crate::data_type::{DataType, Shape};
+use crate::data_type::{DataType, Field, Shape};
 use crate::frame::{FrameError, FrameWriter, Slots};
 use crate::value::CodecError;
 
@@ -212,4 +212,65 @@ pub(super) fn decode(data_type: &DataType, bytes: &mut &[u8]) -> Result<Datum, C
             Datum::Fixed(value.to_vec())
         }
     })
+}
+
+/// A value for a person. Dates and times are numbers in their unit, binary is hex.
+pub(super) fn show(data_type: &DataType, value: &Datum) -> String {
+    let joined = |parts: Vec<String>| parts.join(", ");
+    match (value, &data_type.shape) {
+        (Datum::Null, _) => "null".to_owned(),
+        (Datum::Bool(value), _) => value.to_string(),
+        (Datum::Bytes(bytes), Shape::Utf8) => format!("{:?}", String::from_utf8_lossy(bytes)),
+        (Datum::Bytes(bytes), _) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+        (Datum::List(items), Shape::List(item)) => {
+            format!("[{}]", joined(items.iter().map(|value| show(item, value)).collect()))
+        }
+        (Datum::Map(entries), Shape::Map(key, item)) => {
+            let entry = |(k, v): &(Datum, Datum)| format!("{}: {}", show(key, k), show(item, v));
+            format!("{{{}}}", joined(entries.iter().map(entry).collect()))
+        }
+        (Datum::Struct(values), Shape::Struct(fields)) => {
+            let field = |(field, value): (&Field, &Datum)| format!("{}: {}", field.name, show(&field.data_type, value));
+            format!("{{{}}}", joined(fields.iter().zip(values).map(field).collect()))
+        }
+        (Datum::Fixed(bytes), shape) => number(shape, bytes),
+        (other, _) => format!("{other:?}"),
+    }
+}
+
+fn number(shape: &Shape, bytes: &[u8]) -> String {
+    let mut wide = [0; 16];
+    wide[..bytes.len()].copy_from_slice(bytes);
+    let unsigned = u128::from_le_bytes(wide);
+    // The sign is in the last byte that there is.
+    let signed = (unsigned << (128 - 8 * bytes.len())) as i128 >> (128 - 8 * bytes.len());
+    match shape {
+        Shape::UInt8 | Shape::UInt16 | Shape::UInt32 | Shape::UInt64 => unsigned.to_string(),
+        Shape::Float32 => f32::from_bits(unsigned as u32).to_string(),
+        Shape::Float64 => f64::from_bits(unsigned as u64).to_string(),
+        Shape::Decimal(_, scale) if *scale > 0 => {
+            let digits = format!("{:0width$}", signed.unsigned_abs(), width = usize::from(*scale) + 1);
+            let (whole, fraction) = digits.split_at(digits.len() - usize::from(*scale));
+            format!("{}{whole}.{fraction}", if signed < 0 { "-" } else { "" })
+        }
+        _ => signed.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_shown() {
+        let shown = |text: &str, value: Datum| show(&DataType::parse(text).expect(text), &value);
+        let fixed = |bytes: &[u8]| Datum::Fixed(bytes.to_vec());
+        assert_eq!(shown("int16", fixed(&(-2i16).to_le_bytes())), "-2");
+        assert_eq!(shown("uint16", fixed(&u16::MAX.to_le_bytes())), "65535");
+        assert_eq!(shown("float64", fixed(&1.5f64.to_le_bytes())), "1.5");
+        assert_eq!(shown("decimal(5,2)", fixed(&(-7i128).to_le_bytes())), "-0.07");
+        assert_eq!(shown("utf8?", Datum::Null), "null");
+        let pair = Datum::Struct(vec![fixed(&3i64.to_le_bytes()), Datum::List(vec![Datum::Bytes(b"x".to_vec())])]);
+        assert_eq!(shown("struct<a: int64, b: list<utf8>>", pair), "{a: 3, b: [\"x\"]}");
+    }
 }
