@@ -215,6 +215,19 @@ impl KeyedState {
         }
     }
 
+    /// All values that the guest could reach by host calls, of the keys in `slots`: of each the state, the place of the key in `slots`,
+    /// and the value, encoded.
+    pub(crate) fn all_called(&self, slots: &[u32]) -> impl Iterator<Item = (u32, u32, &[u8])> {
+        let each = self.states.iter().enumerate().filter_map(|(index, state)| match &state.held {
+            Held::Call(bytes) => Some((index as u32, bytes)),
+            Held::Column(_) => None,
+        });
+        each.flat_map(move |(state, bytes)| {
+            let keys = slots.iter().enumerate();
+            keys.filter_map(move |(key, slot)| Some((state, key as u32, bytes.get(*slot)?)))
+        })
+    }
+
     /// Makes the writes of a bundle real, whose keys have these slots.
     pub(crate) fn write(&mut self, slots: &[u32], effects: &Effects) -> Result<(), ArrowError> {
         let columns = self.states.iter_mut().filter_map(|state| match &mut state.held {

@@ -252,10 +252,7 @@ impl UdfCaller {
         self.shared.failures.as_ref()?;
         let host = self.instance.host();
         // Without states by call there are none in these, and no slots.
-        let values = host.states.iter().enumerate().flat_map(|(state, values)| {
-            let slots = host.slots.iter().take(keys).enumerate();
-            slots.filter_map(move |(key, slot)| Some((state as u32, key as u32, values.get(*slot)?)))
-        });
+        let values = host.state.all_called(host.slots.get(..keys).unwrap_or_default());
         Some(FailedCall::new(self.bundles, position, self.instance.failed_frame(), values))
     }
 
