@@ -1,6 +1,7 @@
 //! Random jobs, a store that fails, and the comparison of a run full of failures with one that has none.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch};
@@ -110,6 +111,8 @@ pub struct Scenario {
     average: bool,
     windows: bool,
     rescales: bool,
+    /// Rows on which a function raises go to a sink of their own.
+    letters: bool,
     /// State on disk, with so much memory; 0: in memory.
     disk_bytes: u64,
     /// The last source has a sink of its own, so that there are two regions.
@@ -150,6 +153,7 @@ impl Scenario {
             average,
             windows: !average || chance.below(2) == 0,
             rescales: chance.below(2) == 0,
+            letters: chance.below(3) == 0,
             // Memory for no key at all between two bundles, and for some.
             disk_bytes: [0, 0, 1, 1 << 10][chance.below(4) as usize],
             apart: sources > 1 && chance.below(2) == 0,
@@ -171,7 +175,13 @@ impl Scenario {
             let mut chance = Chance::new(self.seed.wrapping_mul(31).wrapping_add((source * 10 + split) as u64));
             let first = (source * self.splits + split) as i64 * 4;
             let keys: Vec<i64> = (0..self.rows).map(|_| first + chance.below(4) as i64).collect();
-            let values: Vec<i64> = (0..self.rows as i64).map(|row| row * 7 % 600 + first * 1000).collect();
+            // On 666 the windows' function raises; a node that spreads rows adds one before.
+            let raising = 666 - i64::from(self.spreads);
+            let value = |row: i64| match self.letters && row % 13 == 5 {
+                true => raising,
+                false => row * 7 % 600 + first * 1000,
+            };
+            let values: Vec<i64> = (0..self.rows as i64).map(value).collect();
             // Out of order by less than the watermark's delay.
             let times: Vec<i64> = (0..self.rows as i64).map(|row| row * 40 + chance.below(900) as i64).collect();
             let columns: Vec<ArrayRef> = vec![
@@ -209,10 +219,13 @@ impl Scenario {
             .config("bundle.time", "20ms")
             .config("arrow.batch.size", &self.batch.to_string())
             .config("exchange.elements.max", &self.elements.to_string())
-            .udf(UdfSpec::new(
-                "ref",
-                &built("guests/target/wasm32-wasip2/release/reference.wasm").display().to_string(),
-            ));
+            .udf(self.reference());
+        let mut registry = connectors();
+        if self.letters {
+            let letters = sinks["letters"].clone();
+            registry.register_sink("letters", move |_| Ok(Arc::new(letters.clone())));
+            job = job.dead_letters("letters", []);
+        }
         if self.disk_bytes > 0 {
             job = job.config("state.backend.type", "disk");
             job = job.config("state.backend.disk.memory", &self.disk_bytes.to_string());
@@ -256,8 +269,13 @@ impl Scenario {
             job = job.node(node.parallelism(parallelism()));
             job = job.node(NodeSpec::sink_built("windows", "window", Arc::new(sinks["windows"].clone())));
         }
-        validate(&job, &environment(), &connectors())
-            .unwrap_or_else(|problems| panic!("seed {}: {problems:?}", self.seed))
+        validate(&job, &environment(), &registry).unwrap_or_else(|problems| panic!("seed {}: {problems:?}", self.seed))
+    }
+
+    fn reference(&self) -> UdfSpec {
+        let path = built("guests/target/wasm32-wasip2/release/reference.wasm");
+        let udf = UdfSpec::new("ref", &path.display().to_string());
+        if self.letters { udf.set("on-error", "dead-letter") } else { udf }
     }
 
     /// Runs it to its end.
@@ -266,12 +284,16 @@ impl Scenario {
     /// That it does not come to its end.
     pub fn run(&self, faults: Faults, sabotage: Option<Sabotage>) -> Result<(Outcome, Tally), String> {
         let failing = if faults.steps == 0 { 0 } else { 30_000 };
-        let storage: Arc<dyn CheckpointStorage> = Arc::new(FaultyStorage::new(self.seed, failing));
-        let sinks = ["averages", "others", "windows"].map(|name| (name.to_owned(), CollectSink::new()));
+        let places = AtomicU64::new(0);
+        let place = || -> Arc<dyn CheckpointStorage> {
+            let seed = self.seed.wrapping_add(places.fetch_add(1, Ordering::Relaxed) << 32);
+            Arc::new(FaultyStorage::new(seed, failing))
+        };
+        let sinks = ["averages", "letters", "others", "windows"].map(|name| (name.to_owned(), CollectSink::new()));
         let sinks = BTreeMap::from(sinks);
         let graph = |incarnation, swaps| self.graph(incarnation, swaps, &sinks);
-        let simulation = Simulation { seed: self.seed, graph: &graph, storage: Arc::clone(&storage), faults, sabotage };
-        let tally = simulation.run()?;
+        let simulation = Simulation { seed: self.seed, graph: &graph, place: &place, faults, sabotage };
+        let (tally, storage) = simulation.run()?;
         let rows = sinks.iter().map(|(name, sink)| (name.clone(), lines(&sink.batches()))).collect();
         let last = Restored::newest(&storage).map_err(|error| error.to_string())?;
         let last = last.ok_or("the job has come to its end without a checkpoint")?;

@@ -217,6 +217,7 @@ fn a_stopped_job_goes_on_where_it_was() {
     for Stopped { what, stop, again } in [
         Stopped { what: "the job's own place", stop: &["stop", "counts"], again: &["--resume"] },
         Stopped { what: "no savepoint", stop: &["stop", "counts", "--no-savepoint"], again: &["--resume"] },
+        Stopped { what: "by another name", stop: &["stop", "counts", "--no-savepoint"], again: &["--from", "link"] },
         Stopped { what: "a place of the user's", stop: &["stop", "counts", "--to", "mine"], again: &["--resume"] },
         Stopped {
             what: "from the savepoint",
@@ -235,6 +236,7 @@ fn a_stopped_job_goes_on_where_it_was() {
         },
     ] {
         let home = Home::new(JOB);
+        std::os::unix::fs::symlink("checkpoints", home.path().join("link")).unwrap();
         let job = home.running(&[], 100);
         let savepoint = home.ask(stop);
         let (code, text) = job.ended();

@@ -9,8 +9,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use wasmill_runtime::simulate::{Faults, SABOTAGES, Sabotage, Tally};
 use wasmill_tests::simulator::Scenario;
 
-const FAULTS: Faults =
-    Faults { task_dies: 700, process_dies: 500, task_sleeps: 3000, stops: 60, swaps: 400, steps: 12_000 };
+const FAULTS: Faults = Faults {
+    task_dies: 700,
+    process_dies: 500,
+    task_sleeps: 3000,
+    stops: 100,
+    savepoints: 150,
+    swaps: 400,
+    steps: 12_000,
+};
 
 /// Seeds of `make test`.
 const SEEDS: u64 = 60;
@@ -58,6 +65,8 @@ fn faults_leave_no_trace() {
         total.tasks_died += tally.tasks_died;
         total.processes_died += tally.processes_died;
         total.stops += tally.stops;
+        total.savepoints += tally.savepoints;
+        total.from_savepoints += tally.from_savepoints;
         total.swaps += tally.swaps;
         total.swaps_back += tally.swaps_back;
         total.restarts += tally.restarts;
@@ -72,7 +81,15 @@ fn faults_leave_no_trace() {
     assert!(failed.is_empty(), "seeds {failed:?} gave something else");
     let total = total.into_inner().unwrap();
     // A simulation in which nothing goes wrong proves nothing.
-    let all_kinds = [total.tasks_died, total.processes_died, total.checkpoints, total.swaps, total.swaps_back];
+    let all_kinds = [
+        total.tasks_died,
+        total.processes_died,
+        total.checkpoints,
+        total.savepoints,
+        total.from_savepoints,
+        total.swaps,
+        total.swaps_back,
+    ];
     assert!(number("SEED").is_some() || all_kinds.iter().all(|times| *times > 0), "{total:?}");
 }
 

@@ -36,5 +36,7 @@ pub fn checkpoint_storage(base: &Path, location: &str) -> Result<Arc<dyn Checkpo
     let directory: PathBuf = std::path::absolute(&directory).map_err(|error| {
         ConnectorError::new(format!("cannot find out where {} is", directory.display())).caused_by(error)
     })?;
+    // However it is spelt, one directory is one place. Where there is none yet, nothing is to be told from it.
+    let directory = directory.canonicalize().unwrap_or(directory);
     Ok(Arc::new(LocalCheckpoints::new(directory)))
 }

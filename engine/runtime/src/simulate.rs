@@ -65,8 +65,10 @@ pub struct Faults {
     pub process_dies: u64,
     /// A task gets no turn for a while.
     pub task_sleeps: u64,
-    /// Somebody stops the job, and starts it again.
+    /// Somebody stops the job, half the times with a savepoint, and starts it again, from that.
     pub stops: u64,
+    /// Somebody takes a savepoint.
+    pub savepoints: u64,
     /// The functions are swapped; one in four times the new ones do not open.
     pub swaps: u64,
     /// So many steps later nothing goes wrong any more, so that there is an end.
@@ -74,7 +76,8 @@ pub struct Faults {
 }
 
 impl Faults {
-    pub const NONE: Faults = Faults { task_dies: 0, process_dies: 0, task_sleeps: 0, stops: 0, swaps: 0, steps: 0 };
+    pub const NONE: Faults =
+        Faults { task_dies: 0, process_dies: 0, task_sleeps: 0, stops: 0, savepoints: 0, swaps: 0, steps: 0 };
 }
 
 /// What happened.
@@ -85,6 +88,10 @@ pub struct Tally {
     pub tasks_died: u64,
     pub processes_died: u64,
     pub stops: u64,
+    /// Savepoints that are complete.
+    pub savepoints: u64,
+    /// Of these, those from which the job was started again.
+    pub from_savepoints: u64,
     /// Functions that were swapped in.
     pub swaps: u64,
     /// Those of them that did not open, so that the old ones came back.
@@ -147,35 +154,57 @@ pub struct Simulation<'a> {
     /// The job as it is started for the nth time, when parallelism may change, and after so many swaps since then, when only calls
     /// may.
     pub graph: &'a dyn Fn(u64, u64) -> JobGraph,
-    pub storage: Arc<dyn CheckpointStorage>,
+    /// Makes a place for checkpoints, or for one savepoint.
+    pub place: &'a dyn Fn() -> Arc<dyn CheckpointStorage>,
     pub faults: Faults,
     pub sabotage: Option<Sabotage>,
 }
 
 impl Simulation<'_> {
-    /// Runs it.
+    /// Runs it. With what happened, the place of its last checkpoint.
     ///
     /// # Errors
     /// What keeps the job from coming to its end.
-    pub fn run(&self) -> Result<Tally, String> {
+    pub fn run(&self) -> Result<(Tally, Arc<dyn CheckpointStorage>), String> {
         let mut chance = Chance::new(self.seed);
         let clock = Arc::new(VirtualClock(AtomicU64::new(1_000_000_000)));
         let mut tally = Tally::default();
         let mut last = 0;
+        let mut places = Places { own: (self.place)(), savepoint: None };
         for incarnation in 0.. {
-            let mut begun = Process::begin(self, incarnation, &clock);
+            let mut begun = Process::begin(self, incarnation, &places, &clock);
             match begun {
                 // With this parallelism it cannot: as its user would, it is started as it was.
-                Err(JobError::Unfit(_)) => begun = Process::begin(self, last, &clock),
+                Err(JobError::Unfit(_)) => begun = Process::begin(self, last, &places, &clock),
                 _ => last = incarnation,
             }
             let mut process = begun.map_err(|error| format!("start {incarnation}: {error}"))?;
             match process.live(self, &mut chance, &mut tally)? {
                 Life::Over => break,
                 Life::Again => {}
+                Life::From(savepoint) => {
+                    tally.from_savepoints += 1;
+                    places = Places { own: (self.place)(), savepoint: Some(savepoint) };
+                }
             }
         }
-        Ok(tally)
+        Ok((tally, places.own))
+    }
+}
+
+/// Where a job has its checkpoints, and the savepoint from which it goes on as long as it has none.
+struct Places {
+    own: Arc<dyn CheckpointStorage>,
+    savepoint: Option<Arc<dyn CheckpointStorage>>,
+}
+
+impl Places {
+    fn newest(&self) -> Result<Option<Restored>, JobError> {
+        let own = Restored::newest(&self.own).map_err(JobError::Unfit)?;
+        match (&own, &self.savepoint) {
+            (None, Some(savepoint)) => Restored::newest(savepoint).map_err(JobError::Unfit),
+            _ => Ok(own),
+        }
     }
 }
 
@@ -185,6 +214,8 @@ enum Life {
     Over,
     /// It died, or was stopped.
     Again,
+    /// It was stopped with this savepoint.
+    From(Arc<dyn CheckpointStorage>),
 }
 
 /// A task in its region.
@@ -213,6 +244,11 @@ struct Process {
     outcome: Option<Outcome>,
     elements_max: usize,
     requests: u64,
+    /// Those for savepoints that are not answered yet, and where they go; with which of them the job is to end.
+    savepoints: BTreeMap<u64, (Arc<dyn CheckpointStorage>, bool)>,
+    savepoints_taken: u64,
+    /// The savepoint with which the job has ended.
+    left: Option<Arc<dyn CheckpointStorage>>,
     /// The last failure that the coordinator told of.
     told: Option<Happening>,
     incarnation: u64,
@@ -233,10 +269,14 @@ struct Swaps {
 }
 
 impl Process {
-    fn begin(simulation: &Simulation<'_>, incarnation: u64, clock: &Arc<VirtualClock>) -> Result<Process, JobError> {
+    fn begin(
+        simulation: &Simulation<'_>,
+        incarnation: u64,
+        places: &Places,
+        clock: &Arc<VirtualClock>,
+    ) -> Result<Process, JobError> {
         let graph = &(simulation.graph)(incarnation, 0);
-        let storage = &simulation.storage;
-        let from = Restored::newest(storage).map_err(JobError::Unfit)?;
+        let from = places.newest()?;
         if let Some(from) = &from {
             fit::job(graph, from, false)?;
         }
@@ -263,7 +303,7 @@ impl Process {
             sabotage: simulation.sabotage,
         };
         let mut coordinator = Coordinator::new(plan, clock.elapsed());
-        let keeper = Keeper::new(assembly, Some(Arc::clone(storage)), from.as_ref()).sabotaged(simulation.sabotage);
+        let keeper = Keeper::new(assembly, Some(Arc::clone(&places.own)), from.as_ref()).sabotaged(simulation.sabotage);
         let finished = from.is_some_and(|from| from.manifest.finished);
         let first = if finished { Vec::new() } else { coordinator.start() };
         let mut process = Process {
@@ -278,6 +318,9 @@ impl Process {
             outcome: None,
             elements_max: graph.config.exchange_elements_max,
             requests: 0,
+            savepoints: BTreeMap::new(),
+            savepoints_taken: 0,
+            left: None,
             told: None,
             incarnation,
             swaps: Swaps::default(),
@@ -296,6 +339,7 @@ impl Process {
     fn live(&mut self, simulation: &Simulation<'_>, chance: &mut Chance, tally: &mut Tally) -> Result<Life, String> {
         let life = self.live_on(simulation, chance, tally);
         tally.restarts += self.coordinator.restarts();
+        tally.savepoints += self.savepoints_taken;
         tally.swaps += self.swaps.done;
         tally.swaps_back += self.swaps.undone;
         life
@@ -306,7 +350,7 @@ impl Process {
             if let Some(outcome) = self.outcome.take() {
                 return match end(&self.keeper, outcome) {
                     Ok(Outcome::Finished) => Ok(Life::Over),
-                    Ok(Outcome::Stopped { .. }) => Ok(Life::Again),
+                    Ok(Outcome::Stopped { .. }) => Ok(self.left.take().map_or(Life::Again, Life::From)),
                     // As if somebody started it again.
                     Ok(Outcome::Failed(_) | Outcome::Cancelled) | Err(_) => Ok(Life::Again),
                 };
@@ -323,7 +367,7 @@ impl Process {
             if harm && chance.hit(simulation.faults.swaps) {
                 self.ask_to_swap(simulation, chance);
             }
-            self.step(harm.then_some(simulation.faults), chance, tally);
+            self.step(simulation, harm, chance, tally);
         }
     }
 
@@ -354,15 +398,39 @@ impl Process {
         format!("at {:?} {chores} chores, {events} events, {actors}; told {:?}", self.clock.elapsed(), self.told)
     }
 
+    fn expect(&mut self, request: u64, place: Arc<dyn CheckpointStorage>, last: bool) {
+        self.keeper.expect(request, Arc::clone(&place), last);
+        self.savepoints.insert(request, (place, last));
+    }
+
+    fn answered(&mut self, request: u64, is_taken: bool) {
+        let Some((place, last)) = self.savepoints.remove(&request).filter(|_| is_taken) else { return };
+        self.savepoints_taken += 1;
+        if last {
+            self.left = Some(place);
+        }
+    }
+
     /// One thing happens.
-    fn step(&mut self, faults: Option<Faults>, chance: &mut Chance, tally: &mut Tally) {
+    fn step(&mut self, simulation: &Simulation<'_>, harm: bool, chance: &mut Chance, tally: &mut Tally) {
+        let faults = harm.then_some(simulation.faults);
         if let Some(faults) = faults
             && chance.hit(faults.stops)
         {
             tally.stops += 1;
             self.requests += 1;
-            let stop = Request::Stop { request: self.requests, stop: Stop::Suspend, savepoint: false };
-            self.handle(Event::Requested(stop));
+            let (request, savepoint) = (self.requests, chance.below(2) == 0);
+            if savepoint {
+                self.expect(request, (simulation.place)(), true);
+            }
+            self.handle(Event::Requested(Request::Stop { request, stop: Stop::Suspend, savepoint }));
+        }
+        if let Some(faults) = faults
+            && chance.hit(faults.savepoints)
+        {
+            self.requests += 1;
+            self.expect(self.requests, (simulation.place)(), false);
+            self.handle(Event::Requested(Request::Savepoint(self.requests)));
         }
         let moved = match chance.below(16) {
             0..=9 => self.give_turn(faults, chance, tally),
@@ -458,7 +526,7 @@ impl Process {
                 }
                 Action::Finish(outcome) => self.outcome = Some(outcome),
                 Action::Tell(happening) => self.told = Some(happening),
-                Action::Answer { .. } => {}
+                Action::Answer { request, result } => self.answered(request, result.is_ok()),
                 Action::Swap { .. } => {
                     self.swaps.done += 1;
                     self.swaps.before = Some(Arc::clone(&self.surroundings.assembly));
