@@ -316,7 +316,7 @@ fn what_does_not_fit_leaves_the_job_as_it_was() {
     }
     home.refused("u", "gone.py", "cannot read gone.py");
     home.write("not.wasm", "no component");
-    home.refused("u", "not.wasm", "not.wasm");
+    home.refused("u", "not.wasm", "udf \"u\" is not WebAssembly");
     home.write("notes.txt", "");
     home.refused("u", "notes.txt", "is neither .wasm nor .py");
     home.refused("v", "udf.py", "no UDF is called \"v\"; there are u");

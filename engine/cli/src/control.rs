@@ -144,11 +144,11 @@ pub(crate) fn swap(name: &str, udf: String, path: &Path) -> Result<(), Failure> 
     let there = there.into_os_string().into_string().map_err(|_| {
         Failure::Usage(format!("{} is no text in UTF-8, as which paths are sent: rename it", path.display()))
     })?;
-    let taken: Taken = job.ask("swap", &SwapRequest { udf: udf.clone(), path: there })?;
+    let taken: Taken = job.ask("swap", &SwapRequest { udf: udf.clone(), path: there.clone() })?;
     let (id, path, Taken { id: checkpoint, millis, .. }) = (job.found.id(), path.display(), taken);
     let told = format!(
         "{id}: udf \"{udf}\" is {path} since checkpoint {checkpoint}; no row was read for {millis} ms\n\
-         wasmill run --resume takes the file that the job names: change it there, or add --set udfs.{udf}.path={path}"
+         wasmill run --resume takes the file that the job names: change it there, or add --set udfs.{udf}.path={there}"
     );
     eprintln!("{}", plain(&told));
     Ok(())

@@ -110,7 +110,7 @@ fn refused(fake: &Arc<Fake>, asked: &Asked<'_>) -> (u16, String) {
 #[test]
 fn each_route_asks_the_job() {
     let taken = json!({ "id": 7, "location": "/kept/7", "bytes": 1234, "millis": 5 });
-    let status = json!({ "name": "x", "state": "running", "uptime_millis": 1500, "restarts": 0, "checkpoint": null, "nodes": [] });
+    let status = json!({ "name": "x", "state": "running", "uptime_millis": 1500, "restarts": 0, "checkpoint": null, "nodes": [], "udfs": [] });
     let cases = [
         (Method::GET, "/v1/job", "", "status", status),
         (Method::POST, "/v1/job/checkpoint", "", "checkpoint", taken.clone()),
