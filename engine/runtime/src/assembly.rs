@@ -49,6 +49,28 @@ pub(crate) struct Assembly {
 /// The ends by which barriers reach sources.
 pub(crate) type Controls = BTreeMap<TaskId, Sender<Barrier>>;
 
+/// Barriers for tasks that are about to be started: without them their checkpoint would wait in vain.
+#[derive(Default)]
+pub(crate) struct EarlyBarriers(Vec<(TaskId, u64, Barrier)>);
+
+impl EarlyBarriers {
+    pub(crate) fn keep(&mut self, task: TaskId, attempt: u64, barrier: Barrier) {
+        self.0.push((task, attempt, barrier));
+    }
+
+    /// The tasks of a region have been started.
+    pub(crate) fn hand_over(&mut self, attempt: u64, controls: &Controls) {
+        let (theirs, others) =
+            std::mem::take(&mut self.0).into_iter().partition(|(task, ..)| controls.contains_key(task));
+        self.0 = others;
+        let theirs: Vec<(TaskId, u64, Barrier)> = theirs;
+        for (task, _, barrier) in theirs.into_iter().filter(|(_, of, _)| *of == attempt) {
+            // A source that has ended says so by itself.
+            let _ended = controls[&task].send(barrier);
+        }
+    }
+}
+
 /// What was in channels: by receiving node, sending node and sending subtask.
 type Kept = BTreeMap<(NodeId, NodeId, usize), Vec<StreamElement>>;
 

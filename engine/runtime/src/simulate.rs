@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, unbounded};
 
-use crate::assembly::{Assembly, Controls};
+use crate::assembly::{Assembly, Controls, EarlyBarriers};
 use crate::checkpoint::coordinator::Coordinator;
 use crate::checkpoint::fit;
 use crate::checkpoint::keeper::Keeper;
@@ -241,6 +241,7 @@ struct Process {
     chores: VecDeque<Action>,
     actors: Vec<Actor>,
     regions: BTreeMap<RegionId, Region>,
+    early: EarlyBarriers,
     outcome: Option<Outcome>,
     elements_max: usize,
     requests: u64,
@@ -315,6 +316,7 @@ impl Process {
             chores: VecDeque::new(),
             actors: Vec::new(),
             regions: BTreeMap::new(),
+            early: EarlyBarriers::default(),
             outcome: None,
             elements_max: graph.config.exchange_elements_max,
             requests: 0,
@@ -513,9 +515,10 @@ impl Process {
             match action {
                 Action::Trigger { task, attempt, barrier } => {
                     let mut regions = self.regions.values().filter(|region| region.attempt == attempt);
-                    if let Some(control) = regions.find_map(|region| region.controls.get(&task)) {
+                    match regions.find_map(|region| region.controls.get(&task)) {
                         // A source that has ended says so by itself.
-                        let _ended = control.send(barrier);
+                        Some(control) => drop(control.send(barrier)),
+                        None => self.early.keep(task, attempt, barrier),
                     }
                 }
                 Action::Cancel { region, attempt } => {
@@ -591,6 +594,7 @@ impl Process {
         }
         opened.iter().for_each(|actor| actor.at.shared.reports.opened());
         self.actors.extend(opened);
+        self.early.hand_over(attempt, &controls);
         self.regions.insert(region, Region { attempt, cancelled, controls });
         Ok(())
     }

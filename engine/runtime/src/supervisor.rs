@@ -10,7 +10,7 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use wasmill_host::LogLevel;
 
-use crate::assembly::{Assembly, Controls, Seed};
+use crate::assembly::{Assembly, Controls, EarlyBarriers, Seed};
 use crate::checkpoint::coordinator::Coordinator;
 use crate::checkpoint::keeper::Keeper;
 use crate::checkpoint::protocol::{Action, Event, Happening, Outcome, Refusal, RegionId, Request, Target, TaskId};
@@ -159,6 +159,7 @@ pub(crate) struct Supervisor {
     chores: Sender<Chore>,
     files: JoinHandle<(Keeper, Result<Outcome, JobError>)>,
     running: BTreeMap<RegionId, Running>,
+    early: EarlyBarriers,
     answers: BTreeMap<u64, Sender<Result<u64, Refusal>>>,
     /// What the job would be after a swap, by its request.
     offered: BTreeMap<u64, Box<JobGraph>>,
@@ -194,6 +195,7 @@ impl Supervisor {
             chores,
             files,
             running: BTreeMap::new(),
+            early: EarlyBarriers::default(),
             answers: BTreeMap::new(),
             offered: BTreeMap::new(),
             before: None,
@@ -284,10 +286,11 @@ impl Supervisor {
         for action in actions {
             match action {
                 Action::Trigger { task, attempt, barrier } => {
-                    let region = self.running.values().find(|running| running.controls.contains_key(&task));
-                    if let Some(running) = region.filter(|running| running.attempt == attempt) {
+                    let mut regions = self.running.values().filter(|running| running.attempt == attempt);
+                    match regions.find_map(|running| running.controls.get(&task)) {
                         // A source that has ended says so by itself.
-                        let _ended = running.controls[&task].send(barrier);
+                        Some(control) => drop(control.send(barrier)),
+                        None => self.early.keep(task, attempt, barrier),
                     }
                 }
                 Action::Cancel { region, attempt } => {
@@ -352,6 +355,7 @@ impl Supervisor {
         match launched {
             Ok((controls, threads)) => {
                 self.surroundings.metrics.recovery.started();
+                self.early.hand_over(attempt, &controls);
                 self.running.insert(region, Running { attempt, cancelled, controls, threads });
                 None
             }

@@ -493,18 +493,16 @@ impl Coordinator {
         }
         self.failures = 0;
         self.last_done = Some(now);
-        let savepoint = pending.target != Target::Checkpoints;
-        if savepoint && pending.stop.is_none() {
+        if pending.target != Target::Checkpoints && pending.stop.is_none() {
             self.answer(pending.request, Ok(checkpoint), out);
             return;
         }
         let prepared = prepared(&pending.record);
         self.uncommitted.insert(checkpoint);
-        if !savepoint {
-            self.latest = Some(checkpoint);
-            self.complete.insert(checkpoint, pending.record);
-            self.retain(out);
-        }
+        // The savepoint of a stop too: it commits, so that nothing may go back behind it, and is among the checkpoints as well.
+        self.latest = Some(checkpoint);
+        self.complete.insert(checkpoint, pending.record);
+        self.retain(out);
         if pending.stop.is_none() {
             self.answer(pending.request, Ok(checkpoint), out);
         }

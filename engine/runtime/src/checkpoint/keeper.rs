@@ -159,13 +159,16 @@ impl Keeper {
             Target::Savepoint(_) => SAVEPOINT.to_owned(),
         };
         // The copy first: where the savepoint is there, nobody goes on from an older checkpoint by mistake.
-        if let Some(copy) = self.copy(target) {
+        let copy = self.copy(target).map(|copy| {
             let manifest = Manifest { kind: SnapshotKind::Checkpoint, ..manifest.clone() };
             copy.put(&manifest_name(checkpoint), &manifest.write())?;
-        }
+            Ok::<_, SnapshotError>(Restored::new(Arc::new(manifest), Arc::clone(copy)))
+        });
+        let copy = copy.transpose()?;
         storage.put(&name, &manifest.write())?;
         let bytes = manifest.files().map(|file| file.bytes).sum();
-        self.complete.insert(checkpoint, Restored::new(Arc::new(manifest), storage));
+        let written = copy.unwrap_or_else(|| Restored::new(Arc::new(manifest), storage));
+        self.complete.insert(checkpoint, written);
         Ok(bytes)
     }
 

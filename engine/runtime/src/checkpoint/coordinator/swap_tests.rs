@@ -196,3 +196,19 @@ fn a_stop_that_fails_starts_all_regions_again() {
     let again = job.0.handle(Event::Tick, NOW + NOW).iter().map(short).collect::<Vec<_>>();
     assert_eq!(again, ["start 0, 1 from 7", "start 1, 1 from 7"]);
 }
+
+/// It has committed: going on from an older one would write again what is there.
+#[test]
+fn nothing_goes_back_behind_the_savepoint_of_a_stop() {
+    let mut job = Job::new();
+    job.ask(Request::Stop { request: 1, stop: Stop::Suspend, savepoint: true });
+    job.ends(0, 0);
+    job.tell(Event::Acknowledged { task: 1, attempt: 0, checkpoint: CHECKPOINT, snapshot: TaskSnapshot::default() });
+    job.is_written(0, true);
+    assert_eq!(job.is_written(1, true), ["complete 8"]);
+    assert_eq!(job.tell(Event::Completed { checkpoint: CHECKPOINT, result: Ok(()) }), ["retain", "commit 8"]);
+    job.tell(Event::Committed { checkpoint: CHECKPOINT, result: Ok(()) });
+    job.fails(1, 0);
+    let again = job.0.handle(Event::Tick, NOW + NOW).iter().map(short).collect::<Vec<_>>();
+    assert_eq!(again, ["start 0, 1 from 8", "start 1, 1 from 8"]);
+}
