@@ -296,7 +296,8 @@ fn records_of_version_1_are_read_and_damaged_ones_told() {
 fn output(folder: &Path) -> String {
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "jsonl"));
-    files.sort();
+    // part-0-10 comes behind part-0-9.
+    files.sort_by_key(|file| (file.as_os_str().len(), file.clone()));
     files.iter().map(|file| std::fs::read_to_string(file).unwrap()).collect()
 }
 

@@ -286,7 +286,7 @@ pub(crate) struct ReplayArgs {
     #[arg(long)]
     pub pdb: bool,
     /// Python: natively, into pdb at the function's first line, at this row of the bundle
-    #[arg(long, value_name = "ROW")]
+    #[arg(long, value_name = "ROW", conflicts_with = "pdb")]
     pub stop_at: Option<u32>,
 }
 

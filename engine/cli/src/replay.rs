@@ -97,8 +97,11 @@ impl Shown<'_> {
             input.seed,
             time(record.recorded_at_millis),
             record.wasmill,
-            failed(&record.failure),
+            failed(&record.failure, self.counted()),
         );
+        if record.udf.real_clock || record.udf.real_random {
+            text.push_str("note: it is granted the real clock or randomness, and may do something else each time\n");
+        }
         if input.keys > 0 {
             text.push_str(&self.table("keys and states", self.recorded.keys_and_states())?);
         }
@@ -106,6 +109,11 @@ impl Shown<'_> {
             text.push_str(&self.table("rows", self.recorded.rows())?);
         }
         Ok(text)
+    }
+
+    /// What outputs and errors belong to.
+    fn counted(&self) -> &'static str {
+        if self.recorded.input().operation == Operation::Result { "key" } else { "row" }
     }
 
     /// What came of it this time.
@@ -138,7 +146,8 @@ impl Shown<'_> {
         let mut text = String::new();
         for error in effects.errors.iter().take(self.rows_max) {
             text.push_str(&format!(
-                "row {}: {}: {}\n{}",
+                "{} {}: {}: {}\n{}",
+                self.counted(),
                 error.row,
                 error.kind,
                 error.message,
@@ -181,7 +190,7 @@ impl Shown<'_> {
         let mut lines: Vec<String> = effects
             .errors
             .iter()
-            .map(|error| format!("row {}: {}: {}", error.row, error.kind, error.message))
+            .map(|error| format!("{} {}: {}: {}", self.counted(), error.row, error.kind, error.message))
             .collect();
         let out = self.recorded.rows_out(effects, &rerun.loaded).map_err(refused)?;
         let after = self.recorded.states_after(effects, &rerun.loaded).map_err(refused)?;
@@ -209,8 +218,8 @@ impl Shown<'_> {
     }
 }
 
-fn failed(failure: &Failure) -> String {
-    let row = failure.row.map_or(String::new(), |row| format!(" on row {row}"));
+fn failed(failure: &Failure, counted: &str) -> String {
+    let row = failure.row.map_or(String::new(), |row| format!(" on {counted} {row}"));
     let from = failure.position.as_ref().map_or(String::new(), |position| format!(" ({position})"));
     let what = match failure.of {
         FailureOf::Call => "the call failed",
@@ -229,8 +238,10 @@ fn below(text: &str) -> String {
 }
 
 fn time(millis: i64) -> String {
-    if millis == i64::MIN {
-        return "none".into();
+    match millis {
+        i64::MIN => return "none".into(),
+        i64::MAX => return "the end".into(),
+        _ => {}
     }
     let time = TimestampMillisecondArray::from(vec![millis]);
     // Debug is ISO 8601 here, with a T.
@@ -264,6 +275,8 @@ fn native(args: &ReplayArgs, recorded: &Recorded) -> Result<(), Ended> {
     if let Some(row) = args.stop_at {
         command.arg("--stop-at").arg(row.to_string());
     }
+    // Ctrl-C is for the debugger alone, in which a loop without end is stopped so.
+    ctrlc::set_handler(|| {}).map_err(|error| Ended::because("cannot leave Ctrl-C to Python", error))?;
     let status =
         command.status().map_err(not_started("python3", "install Python 3.9 or later, or name it in PYTHON"))?;
     match status.code() {

@@ -114,7 +114,8 @@ def test_another_version_runs_well(tmp_path):
 def test_pdb_stops_where_it_raises():
     code, out, _ = _run(RECORD, "--pdb", given="p value.price\np self.sum.value()\nq\n")
     assert code == 1
-    assert "(Pdb) 9\n" in out, out
+    assert "(Pdb) 9\n" in out and "(Pdb) 500\n" in out, out
+    assert out.endswith("fails as it did\n")
 
 
 def test_pdb_stops_at_the_first_line_of_a_row(tmp_path):
@@ -153,6 +154,13 @@ def test_a_state_of_another_type_is_told(tmp_path):
     path.write_text(path.read_text().replace("Types.LONG()", "Types.STRING()"))
     told = "error: state 'sum' is utf8 in this version, and its recorded values are int64\n"
     assert _run(RECORD, "--udf", path) == (2, "", told)
+
+
+def test_a_program_that_does_not_load_is_told(tmp_path):
+    path = tmp_path / "totals.py"
+    path.write_text("import nowhere_to_be_found\n")
+    code, _, err = _run(RECORD, "--udf", path)
+    assert code == 2 and "totals.py\", line 1" in err and err.endswith("error: the UDF does not load natively\n"), err
 
 
 def test_no_record_is_told(tmp_path):

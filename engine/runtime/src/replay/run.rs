@@ -279,7 +279,8 @@ impl Recorded {
         let raised = |row: &u32| effects.errors.iter().any(|error| error.row == *row);
         let kept: UInt32Array = (0..sources.len() as u32).filter(|at| !raised(&sources[*at as usize])).collect();
         let mut table = Table::default();
-        table.push("row", take(&UInt32Array::from(sources), &kept, None)?);
+        let from = if self.input().operation == Operation::Result { "key" } else { "row" };
+        table.push(from, take(&UInt32Array::from(sources), &kept, None)?);
         if kinds.iter().any(Option::is_some) {
             let words: StringArray = kinds.iter().map(|kind| kind.map(row_kind)).collect();
             table.push("kind", take(&words, &kept, None)?);

@@ -255,6 +255,19 @@ def _users_traceback(exception):
     return found
 
 
+class _PostMortem(Replay):
+    """Goes into pdb where the first row raises, before what it has written to its states is undone."""
+
+    def _call(self, row):
+        try:
+            yield from super()._call(row)
+        except BaseException as error:
+            if not self.errors:
+                print(f"row {row}: {type(error).__name__}: {error}")
+                pdb.post_mortem(_users_traceback(error))
+            raise
+
+
 class _Stopping(Replay):
     """Goes into pdb at the first line of the UDF that a certain row comes to."""
 
@@ -280,16 +293,20 @@ def main(arguments=None):
     parser.add_argument("folder", metavar="DIR", help="the folder of the record")
     parser.add_argument("--udf", metavar="FILE", help="another version of the program, a .py file")
     parser.add_argument("--rows", type=int, default=20, help="how many rows, keys and rows out to show (20)")
-    parser.add_argument("--pdb", action="store_true", help="into pdb where it raises")
-    parser.add_argument("--stop-at", type=int, metavar="ROW", help="into pdb at the function's first line, at this row of the bundle")
+    debugged = parser.add_mutually_exclusive_group()
+    debugged.add_argument("--pdb", action="store_true", help="into pdb where it raises")
+    debugged.add_argument("--stop-at", type=int, metavar="ROW", help="into pdb at the function's first line, at this row of the bundle")
     given = parser.parse_args(arguments)
     try:
         recorded = Recorded(given.folder)
         declared = load(recorded, given.udf)
-        made = Replay if given.stop_at is None else _Stopping
+        made = _PostMortem if given.pdb else Replay if given.stop_at is None else _Stopping
         replay = made(recorded, declared, given.stop_at)
     except (ReplayError, BindingError, DeclarationError, TypeNotationError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except Exception as error:  # the user's own: an import that this Python has not, say, or what open() raises
+        print("".join(_users_frames(error).format()) + "error: the UDF does not load natively", file=sys.stderr)
         return 2
     before = {name: dict(state.values) for name, state in replay._states.items()}
     _tell(recorded, replay, given.rows)
@@ -298,9 +315,6 @@ def main(arguments=None):
     out = replay.run()
     sys.settrace(None)
     _tell_outcome(recorded, replay, out, before, given.rows)
-    failed = [e for e in replay.errors if not isinstance(e.exception, bdb.BdbQuit)]
-    if given.pdb and failed:
-        pdb.post_mortem(_users_traceback(failed[0].exception))
     return 1 if replay.errors else 0
 
 
