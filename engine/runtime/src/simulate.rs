@@ -44,10 +44,12 @@ pub enum Sabotage {
     ForgetBundle,
     /// Changes are told against a checkpoint that failed.
     ConfirmFailed,
+    /// Keys that are on disk are left out.
+    ForgetStored,
 }
 
 /// Every way.
-pub const SABOTAGES: [Sabotage; 8] = [
+pub const SABOTAGES: [Sabotage; 9] = [
     Sabotage::SkipAlignment,
     Sabotage::CommitBeforeComplete,
     Sabotage::ForgetInFlight,
@@ -56,6 +58,7 @@ pub const SABOTAGES: [Sabotage; 8] = [
     Sabotage::ForgetPrepared,
     Sabotage::ForgetBundle,
     Sabotage::ConfirmFailed,
+    Sabotage::ForgetStored,
 ];
 
 /// How much goes wrong: chances in a million, at every step.

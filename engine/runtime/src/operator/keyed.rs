@@ -127,7 +127,11 @@ impl Keyed {
         if self.udf.sabotage() == Some(Sabotage::DropStateWrite) {
             slots.pop();
         }
-        self.udf.keyed().snapshot(&asked, &slots, &self.layout).map(Some)
+        let mut snapshot = self.udf.keyed().snapshot(&asked, &slots, &self.layout)?;
+        if self.udf.sabotage() == Some(Sabotage::ForgetStored) {
+            snapshot.stored = None;
+        }
+        Ok(Some(snapshot))
     }
 
     /// Takes over the states of some keys; those without any are gone.

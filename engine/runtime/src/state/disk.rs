@@ -9,6 +9,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use fjall::config::PinningPolicy;
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, Readable, Snapshot};
 use tempfile::TempDir;
 
@@ -71,7 +72,15 @@ impl Store {
             .open()
             .map_err(store)?;
         let memtable = (memory_bytes / MEMTABLE_PART).max(MEMTABLE_BYTES_MIN);
-        let options = || KeyspaceCreateOptions::default().max_memtable_size(memtable);
+        // Kept in memory, about two bytes a key: a filter that is read from disk for each key costs a hundred times what it saves.
+        let options = || {
+            KeyspaceCreateOptions::default()
+                .max_memtable_size(memtable)
+                .filter_block_pinning_policy(PinningPolicy::all(true))
+                .filter_block_partitioning_policy(PinningPolicy::all(false))
+                .index_block_pinning_policy(PinningPolicy::all(true))
+                .index_block_partitioning_policy(PinningPolicy::all(false))
+        };
         let values = database.keyspace("values", options).map_err(store)?;
         let changed = database.keyspace("changed", options).map_err(store)?;
         Ok(Store { database, values, changed, _lock: lock, dir })
