@@ -1,5 +1,6 @@
 //! What the end-to-end tests share: where things are built, and jobs run through the library.
 
+pub mod program;
 pub mod s3;
 pub mod simulator;
 

@@ -5,13 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use wasmill_tests::{built, root};
+use wasmill_tests::program::{Job, ask, committed};
 
-const PATIENCE: Duration = Duration::from_secs(120);
 const ROWS: u64 = 3000;
 const KEYS: u64 = 7;
 
@@ -86,7 +83,6 @@ struct Home(TempDir);
 impl Home {
     fn new(job: &str) -> Home {
         let home = Home(tempfile::tempdir().unwrap());
-        std::fs::create_dir(home.path().join("runtime")).unwrap();
         std::fs::write(home.path().join("udf.py"), UDF).unwrap();
         std::fs::write(home.path().join("job.yaml"), job).unwrap();
         home
@@ -96,17 +92,8 @@ impl Home {
         self.0.path()
     }
 
-    fn program(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(built("target/release/wasmill"));
-        command.current_dir(self.path()).env("XDG_RUNTIME_DIR", self.path().join("runtime"));
-        command.env("WASMILL_CACHE_DIR", root().join("target/test-cache")).env("TMPDIR", self.path());
-        command.env_remove("RUST_BACKTRACE").args(arguments).stdin(Stdio::null());
-        command
-    }
-
     fn start(&self, arguments: &[&str]) -> Job {
-        let arguments = [&["run", "-q", "job.yaml"], arguments].concat();
-        Job(self.program(&arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap())
+        Job::start(self.path(), arguments)
     }
 
     /// Runs it to its end, which is a good one.
@@ -118,34 +105,19 @@ impl Home {
     /// Starts it, and returns when it has written more rows than `rows`.
     fn running(&self, arguments: &[&str], rows: usize) -> Job {
         let mut job = self.start(arguments);
-        let began = Instant::now();
-        while self.counted().len() <= rows {
-            assert!(job.0.try_wait().unwrap().is_none(), "it has ended too soon: {}", job.ended().1);
-            assert!(began.elapsed() < PATIENCE, "no rows appear");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        job.until(|| self.counted().len() > rows);
         job
     }
 
     /// What a command that goes well prints.
     fn ask(&self, arguments: &[&str]) -> String {
-        let output = self.program(arguments).output().unwrap();
-        let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
-        assert!(output.status.success(), "{arguments:?}: {err}");
+        let (code, out, err) = ask(self.path(), arguments);
+        assert_eq!(code, 0, "{arguments:?}: {err}");
         out.trim().to_owned()
     }
 
     fn lines(&self, sink: &str) -> Vec<serde_json::Value> {
-        let Ok(entries) = std::fs::read_dir(self.path().join("out").join(sink)) else { return Vec::new() };
-        let mut lines = Vec::new();
-        for path in entries.map(|entry| entry.unwrap().path()) {
-            // A file that is there is whole; hidden ones are in the making.
-            if path.file_name().unwrap().to_string_lossy().starts_with("part-") {
-                let text = std::fs::read_to_string(path).unwrap();
-                lines.extend(text.lines().map(|line| serde_json::from_str(line).unwrap()));
-            }
-        }
-        lines
+        committed(&self.path().join("out").join(sink))
     }
 
     /// Each row and how many of its key there were until then.
@@ -178,28 +150,6 @@ impl Home {
             got.iter().zip(&wanted).find(|(a, b)| a != b)
         );
         assert_eq!(self.hourly().into_values().collect::<Vec<_>>(), [ROWS], "{what}");
-    }
-}
-
-struct Job(Child);
-
-impl Job {
-    fn ended(mut self) -> (i32, String) {
-        let began = Instant::now();
-        while self.0.try_wait().unwrap().is_none() {
-            assert!(began.elapsed() < PATIENCE, "it does not end");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        let mut text = String::new();
-        std::io::Read::read_to_string(&mut self.0.stderr.take().unwrap(), &mut text).unwrap();
-        (self.0.wait().unwrap().code().unwrap_or(-1), text)
-    }
-}
-
-impl Drop for Job {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

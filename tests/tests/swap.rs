@@ -5,14 +5,12 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use wasmill_tests::{built, root};
+use wasmill_tests::built;
+use wasmill_tests::program::{Job, ask, committed};
 
-const PATIENCE: Duration = Duration::from_secs(120);
 const ROWS: u64 = 3000;
 const KEYS: u64 = 7;
 
@@ -89,7 +87,6 @@ struct Home(TempDir);
 impl Home {
     fn new(job: &str) -> Home {
         let home = Home(tempfile::tempdir().unwrap());
-        std::fs::create_dir(home.path().join("runtime")).unwrap();
         home.write("udf.py", UDF);
         home.write("job.yaml", job);
         home
@@ -109,27 +106,13 @@ impl Home {
         self.write(name, &UDF.replacen(from, to, 1));
     }
 
-    fn program(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(built("target/release/wasmill"));
-        command.current_dir(self.path()).env("XDG_RUNTIME_DIR", self.path().join("runtime"));
-        command.env("WASMILL_CACHE_DIR", root().join("target/test-cache")).env("TMPDIR", self.path());
-        command.env_remove("RUST_BACKTRACE").args(arguments).stdin(Stdio::null());
-        command
-    }
-
     fn start(&self, arguments: &[&str]) -> Job {
-        let arguments = [&["run", "-q", "job.yaml"], arguments].concat();
-        Job(self.program(&arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap())
+        Job::start(self.path(), arguments)
     }
 
     /// Waits until the job has committed more rows than `rows`.
     fn after(&self, job: &mut Job, rows: usize) {
-        let began = Instant::now();
-        while self.lines("counted").len() <= rows {
-            assert!(job.0.try_wait().unwrap().is_none(), "it has ended too soon");
-            assert!(began.elapsed() < PATIENCE, "no rows appear");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        job.until(|| self.lines("counted").len() > rows);
     }
 
     fn running(&self, arguments: &[&str]) -> Job {
@@ -138,11 +121,8 @@ impl Home {
         job
     }
 
-    /// What a command says: exit code, standard output and error.
     fn ask(&self, arguments: &[&str]) -> (i32, String, String) {
-        let output = self.program(arguments).output().unwrap();
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+        ask(self.path(), arguments)
     }
 
     /// A swap of the job's UDF that is done.
@@ -168,15 +148,7 @@ impl Home {
     }
 
     fn lines(&self, sink: &str) -> Vec<Value> {
-        let Ok(entries) = std::fs::read_dir(self.path().join("out").join(sink)) else { return Vec::new() };
-        let mut lines: Vec<Value> = Vec::new();
-        for path in entries.map(|entry| entry.unwrap().path()) {
-            // A file that is there is whole; hidden ones are in the making.
-            if path.file_name().unwrap().to_string_lossy().starts_with("part-") {
-                let text = std::fs::read_to_string(path).unwrap();
-                lines.extend(text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()));
-            }
-        }
+        let mut lines = committed(&self.path().join("out").join(sink));
         lines.sort_by_key(|line| line["n"].as_u64());
         lines
     }
@@ -193,29 +165,6 @@ impl Home {
         let mut versions: Vec<String> = rows.iter().map(|row| row["by"].as_str().unwrap().to_owned()).collect();
         versions.dedup();
         versions
-    }
-}
-
-struct Job(Child);
-
-impl Job {
-    /// Exit code and what it said.
-    fn ended(mut self) -> (i32, String) {
-        let began = Instant::now();
-        while self.0.try_wait().unwrap().is_none() {
-            assert!(began.elapsed() < PATIENCE, "it does not end");
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        let mut text = String::new();
-        std::io::Read::read_to_string(&mut self.0.stderr.take().unwrap(), &mut text).unwrap();
-        (self.0.wait().unwrap().code().unwrap_or(-1), text)
-    }
-}
-
-impl Drop for Job {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 
@@ -359,14 +308,9 @@ fn a_version_that_fails_is_mended_while_the_job_runs() {
     home.write_version("mended.py", "'old'", "'mended'");
     let mut job = home.running(&[]);
     home.swap("bad.py");
-    let began = Instant::now();
-    while !home.listed().contains("restarting") {
-        assert!(job.0.try_wait().unwrap().is_none() && began.elapsed() < PATIENCE, "it does not fail");
-    }
+    job.until(|| home.listed().contains("restarting"));
     // It may fail again on its way to the swap's checkpoint.
-    while home.ask(&["swap", "counts", "u", "mended.py"]).0 != 0 {
-        assert!(job.0.try_wait().unwrap().is_none() && began.elapsed() < PATIENCE, "it is not mended");
-    }
+    job.until(|| home.ask(&["swap", "counts", "u", "mended.py"]).0 == 0);
     let (code, text) = job.ended();
     assert_eq!(code, 0, "{text}");
     assert!(text.contains("raised ValueError: no"), "{text}");
@@ -382,8 +326,7 @@ fn after_a_resume_the_jobs_own_file_counts() {
     home.swap("new.py");
     let rows = home.lines("counted").len();
     home.after(&mut job, rows + 100);
-    job.0.kill().unwrap();
-    job.0.wait().unwrap();
+    drop(job);
     let job = home.start(&["--resume"]);
     let (code, text) = job.ended();
     assert_eq!(code, 0, "{text}");

@@ -344,13 +344,17 @@ impl KeyedState {
         let values = self.encode_rows(&unsaved)?;
         let Some(disk) = &mut self.disk else { return Ok(None) };
         let mut writes = Writes::default();
-        for (&slot, value) in unsaved.iter().zip(values) {
-            writes.put.push((disk.store_key(self.table.key(slot)), value));
-            disk.keys += usize::from(!disk.stored.contains(slot));
+        let mut changed = Slots::default();
+        if let Some(changes) = &mut self.changes {
+            slots.iter().filter(|slot| changes.leave(**slot)).for_each(|slot| changed.insert(*slot));
         }
-        let changed = |slot: &u32| self.changes.as_mut().is_some_and(|changes| changes.leave(*slot));
-        for slot in slots.iter().copied().filter(changed) {
-            writes.log.push(disk.store_key(self.table.key(slot)));
+        for (&slot, value) in unsaved.iter().zip(values) {
+            let key = disk.store_key(self.table.key(slot));
+            if changed.contains(slot) {
+                writes.log.push((key.clone(), value.clone()));
+            }
+            writes.put.push((key, value));
+            disk.keys += usize::from(!disk.stored.contains(slot));
         }
         disk.logged += writes.log.len();
         let epoch = disk.epoch();

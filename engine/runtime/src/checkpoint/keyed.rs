@@ -91,7 +91,7 @@ impl KeyBytes {
 }
 
 /// What an operator hands over of its state at a barrier.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct KeyedSnapshot {
     /// All keys; else those that have changed since the checkpoint that the barrier calls confirmed.
     pub full: bool,

@@ -7,13 +7,15 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use fjall::config::PinningPolicy;
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, Readable, Snapshot};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+use lsm_tree::{AbstractTree, Guard, IterGuardImpl};
 use tempfile::TempDir;
 
 use super::StateError;
+use crate::shared::locked;
 
 /// Of the folder of a store, in that for all of them.
 const PREFIX: &str = "wasmill-state-";
@@ -25,11 +27,11 @@ const CACHE_PART: u64 = 4;
 const MEMTABLE_PART: u64 = 8;
 const MEMTABLE_BYTES_MIN: u64 = 64 << 10;
 
-/// Encoded states by key, and a log of keys whose states have changed.
+/// Encoded states by key, and a log of those that have changed.
 pub(crate) struct Store {
     database: Database,
     values: Keyspace,
-    /// The epoch, big-endian, and the key.
+    /// A log: the epoch, big-endian, and the key; the value that the key had when it came here.
     changed: Keyspace,
     /// Behind the others: removed when they are closed.
     _lock: File,
@@ -47,7 +49,8 @@ impl std::fmt::Debug for Store {
 pub(crate) struct Writes {
     pub put: Vec<(Vec<u8>, Vec<u8>)>,
     pub removed: Vec<Vec<u8>>,
-    pub log: Vec<Vec<u8>>,
+    /// Of those that are put, for checkpoints that are told of changes.
+    pub log: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 impl Store {
@@ -104,7 +107,7 @@ impl Store {
         writes.put.into_iter().for_each(|(key, value)| batch.insert(&self.values, key, value));
         writes.removed.into_iter().for_each(|key| batch.remove(&self.values, key));
         let logged = |key: Vec<u8>| [&epoch.to_be_bytes(), key.as_slice()].concat();
-        writes.log.into_iter().for_each(|key| batch.insert(&self.changed, logged(key), []));
+        writes.log.into_iter().for_each(|(key, value)| batch.insert(&self.changed, logged(key), value));
         batch.commit().map_err(|error| self.failed(error))
     }
 
@@ -129,11 +132,30 @@ impl Store {
         Ok(page)
     }
 
-    /// All as it is now.
+    /// What a checkpoint is told, as it is now.
     pub(crate) fn view(self: &Arc<Store>, told: Told) -> View {
-        View { snapshot: self.database.snapshot(), store: Arc::clone(self), told }
+        let first = Mutex::new(Some(self.entries(told)));
+        View { store: Arc::clone(self), told, first }
+    }
+
+    /// Entries as they are now, whatever is written meanwhile.
+    ///
+    /// A view of fjall's own keeps, as long as it is open, all that is gathered in memory from then on: a long one, at the pace of
+    /// writing, fills it. An iterator of the tree below keeps no more than it reads.
+    fn entries(&self, told: Told) -> Entries {
+        // Open until the iterator is there, which needs what it keeps.
+        let now = self.database.snapshot();
+        match told {
+            Told::All => self.values.tree.iter(now.seqno(), None),
+            Told::Changed { from, to } => {
+                let range = from.to_be_bytes()..(to + 1).to_be_bytes();
+                self.changed.tree.range(range, now.seqno(), None)
+            }
+        }
     }
 }
+
+type Entries = Box<dyn DoubleEndedIterator<Item = IterGuardImpl> + Send>;
 
 /// Which keys a checkpoint is told of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,11 +169,11 @@ pub(crate) enum Told {
 }
 
 /// The store as it was at a barrier.
-#[derive(Clone)]
 pub(crate) struct View {
-    snapshot: Snapshot,
     store: Arc<Store>,
     told: Told,
+    /// Until it is read. The last words of a task may be read again: then nobody writes to the store any more.
+    first: Mutex<Option<Entries>>,
 }
 
 impl std::fmt::Debug for View {
@@ -161,51 +183,39 @@ impl std::fmt::Debug for View {
 }
 
 impl View {
-    /// Visits keys and their values, by epoch and key. A key that has changed in several epochs comes once for each.
+    /// Visits keys and their values, by epoch and key. A key that has changed in several epochs comes once for each, the newest last.
     pub(crate) fn each<E: From<StateError>>(
         &self,
         mut visit: impl FnMut(u64, &[u8], &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         let store = &self.store;
-        let failed = |error| store.failed(error);
-        match self.told {
-            Told::All => {
-                for entry in self.snapshot.iter(&store.values) {
-                    let (key, value) = entry.into_inner().map_err(failed)?;
-                    visit(0, &key, &value)?;
-                }
+        let first = locked(&self.first).take();
+        for entry in first.unwrap_or_else(|| store.entries(self.told)) {
+            let (key, value) = entry.into_inner().map_err(|error| store.failed(error.into()))?;
+            match (self.told, key.split_first_chunk::<8>()) {
+                (Told::Changed { .. }, Some((epoch, key))) => visit(u64::from_be_bytes(*epoch), key, &value)?,
+                _ => visit(0, &key, &value)?,
             }
-            Told::Changed { from, to } => {
-                let range = from.to_be_bytes()..(to + 1).to_be_bytes();
-                for entry in self.snapshot.range(&store.changed, range) {
-                    let key = entry.key().map_err(failed)?;
-                    let Some((epoch, key)) = key.split_first_chunk::<8>() else { continue };
-                    // One that is not there any more is told with those in memory.
-                    if let Some(value) = self.snapshot.get(&store.values, key).map_err(failed)? {
-                        visit(u64::from_be_bytes(*epoch), key, &value)?;
-                    }
-                }
-                self.forget_before(from)?;
-            }
+        }
+        if let Told::Changed { from: 1.., .. } = self.told {
+            self.forget_older()?;
         }
         Ok(())
     }
 
-    /// Removes what was logged in older epochs.
-    fn forget_before(&self, epoch: u64) -> Result<(), StateError> {
+    /// Removes what was logged before the epochs that are told.
+    fn forget_older(&self) -> Result<(), StateError> {
         const AT_ONCE: usize = 10_000;
-        let store = &self.store;
-        let failed = |error| store.failed(error);
-        loop {
-            let mut batch = store.database.batch();
-            for entry in store.changed.range(..epoch.to_be_bytes()).take(AT_ONCE) {
-                batch.remove(&store.changed, entry.key().map_err(failed)?);
+        let (store, Told::Changed { from, .. }) = (&self.store, self.told) else { return Ok(()) };
+        let mut batch = store.database.batch();
+        for entry in store.entries(Told::Changed { from: 0, to: from - 1 }) {
+            batch.remove(&store.changed, entry.key().map_err(|error| store.failed(error.into()))?);
+            if batch.len() >= AT_ONCE {
+                let full = std::mem::replace(&mut batch, store.database.batch());
+                full.commit().map_err(|error| store.failed(error))?;
             }
-            if batch.is_empty() {
-                return Ok(());
-            }
-            batch.commit().map_err(failed)?;
         }
+        batch.commit().map_err(|error| store.failed(error))
     }
 }
 
