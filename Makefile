@@ -83,7 +83,7 @@ soak: build-tests ## The program killed KILLS=1000 times on real files, and gone
 	KILLS=$(or $(KILLS),1000) cargo test --release --workspace --test crash -- --nocapture
 
 large-state: build-tests ## State of KEYS=50000000 keys on disk, in a process that may take LIMIT_MB=512
-	KEYS=$(or $(KEYS),50000000) LIMIT_MB=$(or $(LIMIT_MB),512) STATE_MEMORY=$(or $(STATE_MEMORY),128MiB) \
+	KEYS=$(or $(KEYS),50000000) LIMIT_MB=$(or $(LIMIT_MB),512) STATE_MEMORY=$(or $(STATE_MEMORY),64MiB) \
 	  cargo test --release --workspace --test large_state -- --nocapture
 
 bench: build-tests ## Criterion, a table of ratios, and plots; QUICK=1: in under four minutes

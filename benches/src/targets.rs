@@ -111,8 +111,8 @@ const LIMITS: [(&str, &str); 10] = [
     ),
     (
         "snapshot",
-        "one thread encodes and writes: up to a half of its time turns keys' bytes back into typed columns, the rest copies, sums and \
-         writes. The disk beside it takes its bytes into the system's cache at the pace of a copy.",
+        "the copy of all states in the task's thread comes first; then parts are encoded on all cores while those before are written, \
+         each synced. The disk beside it takes its bytes in one file, at times into the system's cache at the pace of a copy.",
     ),
     (
         "scaling",

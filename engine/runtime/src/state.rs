@@ -82,8 +82,8 @@ struct Disk {
 
 /// The part of the memory that keys in memory may take; the store has the others.
 const KEYS_PART: u64 = 2;
-/// When memory is full, so much of it is made free: rarely, and in one go.
-const FREED_PART: usize = 8;
+/// When memory is full, so much of it is made free in one go: what is on its way takes several times as much.
+const FREED_PART: usize = 32;
 /// The store takes no longer ones; they stay in memory.
 const KEY_BYTES_MAX: usize = 65_000;
 
@@ -579,8 +579,8 @@ impl Disk {
     /// What the checkpoint of the last barrier has to tell of the store.
     fn view(&self, full: bool) -> Option<View> {
         let store = self.store.as_ref()?;
-        let changed = Told::Changed { from: self.first_epoch, to: self.epoch().saturating_sub(1) };
-        Some(store.view(if full { Told::All } else { changed }))
+        let (from, to) = (self.first_epoch, self.epoch().saturating_sub(1));
+        Some(store.view(if full { Told::All { from } } else { Told::Changed { from, to } }))
     }
 }
 

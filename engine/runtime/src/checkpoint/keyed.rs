@@ -32,8 +32,8 @@ const MEMORY_PART_KEYS: usize = 1 << 18;
 const FRAME_BYTES: usize = 4 << 10;
 
 /// Keys of one file that come from disk, and bytes of them and their values, at most: so much is in memory at a time.
-const PART_KEYS: usize = 1 << 20;
-const PART_BYTES: usize = 32 << 20;
+const PART_KEYS: usize = 1 << 18;
+const PART_BYTES: usize = 8 << 20;
 
 /// Rows of one batch of a file, at most: a reader believes in no more, since keys and states may take no bytes at all.
 const BATCH_ROWS: usize = 1 << 16;

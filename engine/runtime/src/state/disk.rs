@@ -9,9 +9,9 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use fjall::config::PinningPolicy;
+use fjall::config::{FilterPolicy, PinningPolicy};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
-use lsm_tree::{AbstractTree, Guard, IterGuardImpl};
+use lsm_tree::{AbstractTree, Guard, IterGuardImpl, SeqNo};
 use tempfile::TempDir;
 
 use super::StateError;
@@ -22,9 +22,10 @@ const PREFIX: &str = "wasmill-state-";
 /// In a store's folder: held as long as the store is in use.
 const LOCK: &str = "lock";
 
-/// Of the memory for a subtask's state, the parts that the store has: for blocks that it has read, and for writes that it gathers.
+/// Of the memory for a subtask's state, the parts that the store has: for blocks that it has read, and for writes that it gathers in
+/// each of its two tables. There may be several of the latter at a time, and an entry takes four times its own bytes there.
 const CACHE_PART: u64 = 4;
-const MEMTABLE_PART: u64 = 8;
+const MEMTABLE_PART: u64 = 32;
 const MEMTABLE_BYTES_MIN: u64 = 64 << 10;
 
 /// Encoded states by key, and a log of those that have changed.
@@ -76,16 +77,18 @@ impl Store {
             .map_err(store)?;
         let memtable = (memory_bytes / MEMTABLE_PART).max(MEMTABLE_BYTES_MIN);
         // Kept in memory, about two bytes a key: a filter that is read from disk for each key costs a hundred times what it saves.
-        let options = || {
-            KeyspaceCreateOptions::default()
-                .max_memtable_size(memtable)
+        let options = || KeyspaceCreateOptions::default().max_memtable_size(memtable);
+        let values = || {
+            options()
                 .filter_block_pinning_policy(PinningPolicy::all(true))
                 .filter_block_partitioning_policy(PinningPolicy::all(false))
                 .index_block_pinning_policy(PinningPolicy::all(true))
                 .index_block_partitioning_policy(PinningPolicy::all(false))
         };
-        let values = database.keyspace("values", options).map_err(store)?;
-        let changed = database.keyspace("changed", options).map_err(store)?;
+        // Read from its beginning only.
+        let changed = || options().filter_policy(FilterPolicy::disabled());
+        let values = database.keyspace("values", values).map_err(store)?;
+        let changed = database.keyspace("changed", changed).map_err(store)?;
         Ok(Store { database, values, changed, _lock: lock, dir })
     }
 
@@ -120,10 +123,10 @@ impl Store {
     ) -> Result<Vec<(fjall::UserKey, fjall::UserValue)>, StateError> {
         use std::ops::Bound;
         let from = after.map_or(Bound::Included(prefix), Bound::Excluded);
-        let found = self.values.range::<&[u8], _>((from, Bound::Unbounded)).take(count);
+        let found = self.values.tree.range::<&[u8], _>((from, Bound::Unbounded), SeqNo::MAX, None).take(count);
         let mut page = Vec::new();
         for entry in found {
-            let (key, value) = entry.into_inner().map_err(|error| self.failed(error))?;
+            let (key, value) = entry.into_inner().map_err(|error| self.failed(error.into()))?;
             if !key.starts_with(prefix) {
                 break;
             }
@@ -140,16 +143,15 @@ impl Store {
 
     /// Entries as they are now, whatever is written meanwhile.
     ///
-    /// A view of fjall's own keeps, as long as it is open, all that is gathered in memory from then on: a long one, at the pace of
-    /// writing, fills it. An iterator of the tree below keeps no more than it reads.
+    /// fjall's own views are not used, nowhere: as long as one is open, and for thousands of others after that, all that is gathered in
+    /// memory stays there. An iterator of the tree below keeps no more than it reads.
     fn entries(&self, told: Told) -> Entries {
-        // Open until the iterator is there, which needs what it keeps.
-        let now = self.database.snapshot();
         match told {
-            Told::All => self.values.tree.iter(now.seqno(), None),
+            Told::All { .. } => self.values.tree.iter(self.database.visible_seqno(), None),
+            // Nobody writes to these any more.
             Told::Changed { from, to } => {
                 let range = from.to_be_bytes()..(to + 1).to_be_bytes();
-                self.changed.tree.range(range, now.seqno(), None)
+                self.changed.tree.range(range, SeqNo::MAX, None)
             }
         }
     }
@@ -157,11 +159,13 @@ impl Store {
 
 type Entries = Box<dyn DoubleEndedIterator<Item = IterGuardImpl> + Send>;
 
-/// Which keys a checkpoint is told of.
+/// Which keys a checkpoint is told of. What was logged before `from` is not asked for again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Told {
-    All,
-    /// Those logged in these epochs. What was logged before them is not asked for again.
+    All {
+        from: u64,
+    },
+    /// Those logged in these epochs.
     Changed {
         from: u64,
         to: u64,
@@ -197,16 +201,17 @@ impl View {
                 _ => visit(0, &key, &value)?,
             }
         }
-        if let Told::Changed { from: 1.., .. } = self.told {
-            self.forget_older()?;
+        let (Told::All { from } | Told::Changed { from, .. }) = self.told;
+        if from > 0 {
+            self.forget_before(from)?;
         }
         Ok(())
     }
 
-    /// Removes what was logged before the epochs that are told.
-    fn forget_older(&self) -> Result<(), StateError> {
+    /// Removes what was logged in older epochs.
+    fn forget_before(&self, from: u64) -> Result<(), StateError> {
         const AT_ONCE: usize = 10_000;
-        let (store, Told::Changed { from, .. }) = (&self.store, self.told) else { return Ok(()) };
+        let store = &self.store;
         let mut batch = store.database.batch();
         for entry in store.entries(Told::Changed { from: 0, to: from - 1 }) {
             batch.remove(&store.changed, entry.key().map_err(|error| store.failed(error.into()))?);
