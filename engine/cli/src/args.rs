@@ -203,7 +203,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "PLACE")]
     pub from: Option<String>,
     /// With --from: the checkpoint of this number, not the newest; where the job goes on in the same place, newer ones are removed
-    #[arg(long, value_name = "N", requires = "from")]
+    #[arg(long, value_name = "N", requires = "from", conflicts_with = "resume")]
     pub checkpoint: Option<u64>,
     /// With --from or --resume: leave out state of nodes that the job does not have any more
     #[arg(long)]

@@ -63,7 +63,7 @@ impl Failure {
             _ => format!("error: {self}"),
         };
         let causes = match self {
-            Failure::Job(error) => job_causes(error),
+            Failure::Job(error) => chain(error.behind()),
             Failure::Host(error) => chain(error.source()),
             Failure::Control(error) => chain(error.source()),
             other => chain(other.source()),
@@ -119,22 +119,6 @@ fn chain(mut cause: Option<&(dyn Error + 'static)>) -> Vec<String> {
 
 fn connector_causes(error: &ConnectorError) -> Vec<String> {
     chain(error.source())
-}
-
-fn job_causes(error: &JobError) -> Vec<String> {
-    match error {
-        JobError::Recorded { error, .. } => job_causes(error),
-        JobError::Connector { error, .. } | JobError::Commit { error, .. } | JobError::DeadLetters(error) => {
-            connector_causes(error)
-        }
-        JobError::Host { error, .. } => chain(error.source()),
-        JobError::Arrow { error, .. } => chain(error.source()),
-        JobError::Thread { error, .. } => chain(error.source()),
-        // Their own texts have been told.
-        JobError::Storage(error) => chain(error.source()),
-        JobError::Files(error) | JobError::Unfit(error) | JobError::Restore { error, .. } => chain(error.source()),
-        other => chain(other.source()),
-    }
 }
 
 fn problem_causes(kind: &ProblemKind) -> Vec<String> {

@@ -126,7 +126,7 @@ pub(crate) fn close_empty(target: &Target, name: &str, schema: &SchemaRef) -> Re
 }
 
 pub(crate) fn cannot_write(place: &str, error: EncodeError) -> ConnectorError {
-    ConnectorError { message: format!("cannot write {place}"), retry: false, source: Some(error) }
+    ConnectorError { message: format!("cannot write {place}"), unfit: false, source: Some(error) }
 }
 
 /// A file being written.

@@ -492,7 +492,7 @@ impl GeneratorSource {
                  all: set splits: {splits}, or start the job without the checkpoint",
                 self.splits
             );
-            return Err(ConnectorError::new(message));
+            return Err(ConnectorError::unfit(message));
         }
         if row > rows { Err(position::shrunk(&name, from, rows, "rows", row)) } else { Ok(row) }
     }

@@ -43,7 +43,7 @@ pub(crate) fn read<T: DeserializeOwned>(position: &Position, name: &str) -> Resu
              since? {START_ANEW}",
             position.0
         );
-        ConnectorError::new(message).caused_by(error)
+        ConnectorError::unfit(message).caused_by(error)
     })
 }
 
@@ -52,7 +52,7 @@ pub(crate) const START_ANEW: &str = "Give back what the source was, or start the
 
 /// `name` has `now` of what `unit` names, and had more when the checkpoint was made.
 pub(crate) fn shrunk(name: &str, position: &Position, now: u64, unit: &str, before: u64) -> ConnectorError {
-    ConnectorError::new(format!(
+    ConnectorError::unfit(format!(
         "{name} has {now} {unit}, and had at least {before} when the checkpoint was made (position {}): it was cut off or \
          replaced. {START_ANEW}",
         position.0

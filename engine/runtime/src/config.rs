@@ -439,7 +439,14 @@ fn read_checkpoint(options: &mut Options, config: &mut CheckpointConfig) -> Vec<
     let default = config.dir.is_some().then_some(INTERVAL);
     keep(interval.map(|value| config.interval = value.or(default).filter(|interval| !interval.is_zero())));
     keep(options.duration(&key("min-pause")).map(|value| set(&mut config.min_pause, value)));
-    keep(options.duration(&key("timeout")).map(|value| set(&mut config.timeout, value)));
+    let at = options.at(&key("timeout"));
+    keep(options.duration(&key("timeout")).and_then(|value| match value {
+        Some(Duration::ZERO) => {
+            let message = "is 0: no checkpoint would ever be in time; leave it out for ten minutes".to_owned();
+            Err(OptionError { at, key: key("timeout"), message })
+        }
+        value => Ok(set(&mut config.timeout, value)),
+    }));
     let failures = options.unsigned(&key("tolerable-failed-checkpoints"));
     keep(failures.map(|value| set(&mut config.tolerable_failures, value)));
     let at = options.at(&key("max-concurrent-checkpoints"));
@@ -657,6 +664,10 @@ mod tests {
                     ("execution.checkpointing.max-concurrent-checkpoints", "2"),
                 ],
                 "execution.checkpointing.max-concurrent-checkpoints: is 2; unaligned checkpoints are taken one at a time",
+            ),
+            (
+                vec![("execution.checkpointing.dir", "c"), ("execution.checkpointing.timeout", "0s")],
+                "execution.checkpointing.timeout: is 0: no checkpoint would ever be in time; leave it out for ten minutes",
             ),
             (
                 vec![("state.backend.disk.memory", "1MiB")],

@@ -17,20 +17,26 @@ use serde::{Deserialize, Serialize};
 
 use crate::value::Options;
 
-/// What went wrong in a connector. `retry` says whether the same call could succeed later.
+/// What went wrong in a connector.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct ConnectorError {
     /// Names the file or address, what was got and what to do.
     pub message: String,
-    pub retry: bool,
+    /// What is to be gone on from is not this source's any more: the same call never succeeds.
+    pub unfit: bool,
     #[source]
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl ConnectorError {
     pub fn new(message: impl Into<String>) -> ConnectorError {
-        ConnectorError { message: message.into(), retry: false, source: None }
+        ConnectorError { message: message.into(), unfit: false, source: None }
+    }
+
+    /// Of a position that the source has not any more.
+    pub fn unfit(message: impl Into<String>) -> ConnectorError {
+        ConnectorError { unfit: true, ..ConnectorError::new(message) }
     }
 
     #[must_use]

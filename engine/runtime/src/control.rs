@@ -13,6 +13,7 @@ use crate::checkpoint::manifest::Manifest;
 use crate::checkpoint::restore::Restored;
 use crate::checkpoint::storage::CheckpointStorage;
 use crate::connector::ConnectorError;
+use crate::error::JobError;
 use crate::graph::JobGraph;
 use crate::job::{RequestError, RunningJob, StopHandle};
 use crate::metrics::JobMetrics;
@@ -344,8 +345,15 @@ fn bytes_of(manifest: &Manifest) -> u64 {
 
 /// A message goes over the wire as one text.
 pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
+    in_one(error.to_string(), error.source())
+}
+
+/// As [`with_causes`], of what ends a job.
+pub(crate) fn job_with_causes(error: &JobError) -> String {
+    in_one(error.to_string(), error.behind())
+}
+
+fn in_one(mut text: String, mut cause: Option<&(dyn std::error::Error + 'static)>) -> String {
     while let Some(error) = cause {
         text += &format!(": {error}");
         cause = error.source();

@@ -176,6 +176,8 @@ pub enum JobError {
     Arrow { node: String, error: ArrowError },
     #[error("node \"{node}\": {error}")]
     State { node: String, error: StateError },
+    #[error("{0}")]
+    StatePlace(StateError),
     #[error("cannot start a thread for node \"{node}\": {error}")]
     Thread { node: String, error: std::io::Error },
     /// A defect of Wasmill, not of the job.
@@ -228,4 +230,23 @@ fn at(position: &Option<String>) -> String {
 
 fn below(text: &str) -> String {
     if text.is_empty() { String::new() } else { format!("\n{}", text.trim_end()) }
+}
+
+impl JobError {
+    /// What is behind it, of which its own text says nothing.
+    pub fn behind(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        use std::error::Error;
+        match self {
+            JobError::Recorded { error, .. } => error.behind(),
+            JobError::Connector { error, .. } | JobError::Commit { error, .. } | JobError::DeadLetters(error) => {
+                error.source()
+            }
+            JobError::Host { error, .. } => error.source(),
+            JobError::Arrow { error, .. } => error.source(),
+            JobError::Thread { error, .. } => error.source(),
+            JobError::Storage(error) => error.source(),
+            JobError::Files(error) | JobError::Unfit(error) | JobError::Restore { error, .. } => error.source(),
+            other => other.source(),
+        }
+    }
 }

@@ -47,6 +47,9 @@ impl WaitingBarriers {
     }
 }
 
+/// An element and its number in its channel, from 1; those that a checkpoint has kept come before all and have 0.
+type Numbered = (u64, StreamElement);
+
 /// One channel.
 struct Port {
     inlet: Inlet,
@@ -55,8 +58,8 @@ struct Port {
     ended: bool,
     /// Elements so far, whether they have been taken in or wait here.
     received: u64,
-    /// Out of the channel, and not taken in yet: a barrier has overtaken them.
-    waiting: VecDeque<StreamElement>,
+    /// Out of the channel, and not taken in yet: a barrier has overtaken them, or comes before them.
+    waiting: VecDeque<Numbered>,
     /// No barrier will overtake any more: the sender has gone.
     is_left: bool,
 }
@@ -64,7 +67,7 @@ struct Port {
 impl Port {
     /// Nothing more will come out of the channel, a barrier neither.
     fn is_over(&self) -> bool {
-        self.ended || matches!(self.waiting.back(), Some(StreamElement::EndOfInput))
+        self.ended || matches!(self.waiting.back(), Some((_, StreamElement::EndOfInput)))
     }
 }
 
@@ -75,7 +78,7 @@ struct Aligning {
     /// By channel. Those that have ended count as arrived.
     arrived: Vec<bool>,
     /// What the task handed over, where the barrier has overtaken elements; they are still to be told, by channel.
-    taken: Option<(TaskSnapshot, Vec<Vec<StreamElement>>)>,
+    taken: Option<(TaskSnapshot, Vec<Vec<Numbered>>)>,
 }
 
 impl Inputs {
@@ -101,7 +104,7 @@ impl Inputs {
     /// Elements that come before all others of their channel, which a checkpoint has kept.
     pub(crate) fn restore(&mut self, kept: impl Iterator<Item = Vec<StreamElement>>) {
         for (port, elements) in self.ports.iter_mut().zip(kept) {
-            port.waiting.extend(elements);
+            port.waiting.extend(elements.into_iter().map(|element| (0, element)));
         }
     }
 
@@ -127,7 +130,7 @@ impl Inputs {
         self.overtaking(chain)?;
         self.hurry(chain)?;
         let entry = Arc::clone(&self.entry);
-        let Some((channel, element)) = self.ready()? else {
+        let Some((channel, element)) = self.ready(chain)? else {
             // Nothing waits: what is held back goes on now, not when more comes.
             chain.emitter(&entry).flush(false)?;
             return Ok(Turn::Wait(self.patience(chain)));
@@ -172,12 +175,12 @@ impl Inputs {
     }
 
     /// An element that waits in some channel, each channel in turn. A channel whose barrier has come waits for the others.
-    fn ready(&mut self) -> Result<Option<(usize, StreamElement)>, JobError> {
+    fn ready(&mut self, chain: &mut Chain<'_>) -> Result<Option<(usize, StreamElement)>, JobError> {
         // What has waited longest comes first: after a restore with another parallelism, rows that follow those here may come on
         // other channels.
         for channel in 0..self.ports.len() {
             if !self.is_blocked(channel)
-                && let Some(element) = self.ports[channel].waiting.pop_front()
+                && let Some((_, element)) = self.ports[channel].waiting.pop_front()
             {
                 return Ok(Some((channel, element)));
             }
@@ -192,7 +195,16 @@ impl Inputs {
             match port.inlet.elements.try_recv() {
                 Ok(element) => {
                     port.received += 1;
+                    let number = port.received;
+                    // A barrier may have overtaken since one was last looked for, and the element be behind it. Who sends tells
+                    // the barrier first: now that the element is here, it is to be seen.
+                    let is_overtaken = !port.inlet.urgent.is_empty();
                     self.record(channel, &element);
+                    if is_overtaken {
+                        self.ports[channel].waiting.push_back((number, element));
+                        self.overtaking(chain)?;
+                        return self.ready(chain);
+                    }
                     return Ok(Some((channel, element)));
                 }
                 Err(TryRecvError::Empty) => {}
@@ -210,7 +222,7 @@ impl Inputs {
     fn record(&mut self, channel: usize, element: &StreamElement) {
         let Some(Aligning { arrived, taken: Some((_, kept)), .. }) = &mut self.aligning else { return };
         if !arrived[channel] && matches!(element, StreamElement::Batch(_) | StreamElement::Watermark(_)) {
-            kept[channel].push(element.clone());
+            kept[channel].push((self.ports[channel].received, element.clone()));
         }
     }
 
@@ -260,6 +272,10 @@ impl Inputs {
                 self.take_out(channel, Some(after));
                 if let Some(aligning) = &mut self.aligning {
                     aligning.arrived[channel] = true;
+                    // Some may have come out of the channel before the barrier was looked for.
+                    if let Some((_, kept)) = &mut aligning.taken {
+                        kept[channel].retain(|(number, _)| *number <= after);
+                    }
                 }
                 self.finish_alignment(chain)?;
             }
@@ -300,7 +316,7 @@ impl Inputs {
         let snapshot = chain.barrier(&barrier, &self.entry)?;
         let kept = self.ports.iter().map(|port| {
             let waiting = port.waiting.iter();
-            waiting.filter(|element| !matches!(element, StreamElement::EndOfInput)).cloned().collect()
+            waiting.filter(|(_, element)| !matches!(element, StreamElement::EndOfInput)).cloned().collect()
         });
         aligning.taken = Some((snapshot, kept.collect()));
         Ok(())
@@ -319,7 +335,8 @@ impl Inputs {
                 element => {
                     done = matches!(element, StreamElement::EndOfInput);
                     self.record(channel, &element);
-                    self.ports[channel].waiting.push_back(element);
+                    let port = &mut self.ports[channel];
+                    port.waiting.push_back((port.received, element));
                 }
             }
         }
@@ -338,7 +355,9 @@ impl Inputs {
             None => chain.barrier(&barrier, &self.entry)?,
             Some((mut snapshot, kept)) => {
                 let ports = self.ports.iter().zip(kept).filter(|(_, elements)| !elements.is_empty());
-                let channels = ports.map(|(port, elements)| ChannelSnapshot { from: port.inlet.from, elements });
+                let elements = |kept: Vec<Numbered>| kept.into_iter().map(|(_, element)| element).collect();
+                let channels =
+                    ports.map(|(port, kept)| ChannelSnapshot { from: port.inlet.from, elements: elements(kept) });
                 snapshot.channels = channels.collect();
                 if chain.shared.sabotage == Some(Sabotage::ForgetInFlight) {
                     snapshot.channels.clear();

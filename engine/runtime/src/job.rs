@@ -20,6 +20,7 @@ use crate::error::JobError;
 use crate::graph::JobGraph;
 use crate::metrics::JobMetrics;
 use crate::replay::Failures;
+use crate::state;
 use crate::supervisor::{Ended, Supervisor, Surroundings, Wish, end, spawn};
 
 /// The clock that UDFs, bundles and tasks go by.
@@ -240,6 +241,7 @@ pub fn start(graph: &JobGraph, options: RunOptions) -> Result<RunningJob, JobErr
     if let Some(from) = &from {
         fit::job(graph, from, allow_non_restored)?;
     }
+    state::check_place(&graph.config.state_backend).map_err(JobError::StatePlace)?;
     let assembly = Arc::new(Assembly::new(graph, from.as_ref())?);
     let metrics = Arc::new(JobMetrics::new(graph.nodes.iter().map(|node| node.name.clone())));
     metrics.progress.total.set(assembly.size);

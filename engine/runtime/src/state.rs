@@ -584,6 +584,14 @@ impl Disk {
     }
 }
 
+/// Can state be kept where `backend` says? Better told before the job runs than when memory is full.
+pub(crate) fn check_place(backend: &StateBackend) -> Result<(), StateError> {
+    match backend {
+        StateBackend::Memory => Ok(()),
+        StateBackend::Disk { dir, .. } => disk::try_folder(&dir.clone().unwrap_or_else(std::env::temp_dir)),
+    }
+}
+
 /// In the store the keys of a window lie together, and windows by time.
 fn store_key(key: &[u8], windowed: bool) -> Vec<u8> {
     match key.split_last_chunk::<8>().filter(|_| windowed) {

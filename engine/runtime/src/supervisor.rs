@@ -18,7 +18,7 @@ use crate::checkpoint::restore::Restored;
 use crate::checkpoint::snapshot::{Alignment, Barrier, TaskSnapshot};
 use crate::checkpoint::storage::CheckpointStorage;
 use crate::connector::{Committable, Subtask};
-use crate::control::with_causes;
+use crate::control::job_with_causes;
 use crate::dead_letter::LetterWriter;
 use crate::error::JobError;
 use crate::graph::JobGraph;
@@ -420,7 +420,7 @@ impl Supervisor {
             Happening::Failed { error, wait, from } => {
                 self.surroundings.metrics.recovery.failed();
                 let from = from_text(*from);
-                (LogLevel::Warn, format!("{}; going on from {from} in {wait:?}", with_causes(error.as_ref())))
+                (LogLevel::Warn, format!("{}; going on from {from} in {wait:?}", job_with_causes(error)))
             }
             Happening::GaveUp { checkpoint, why } => {
                 (LogLevel::Warn, format!("checkpoint {checkpoint} is given up: {why}"))

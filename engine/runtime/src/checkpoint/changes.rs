@@ -73,9 +73,13 @@ pub(crate) struct Changes {
     gone: VecDeque<(u64, KeyBytes)>,
     /// The first barrier that came. Before it is confirmed nothing can be built on.
     first: Option<u64>,
-    /// Keys told by checkpoints since the last full one.
+    /// Keys told by checkpoints since the last full one, and how many such checkpoints there were.
     told: usize,
+    additions: usize,
 }
+
+/// Additions to a full checkpoint, at most: each is a file that is opened when the job goes on.
+const ADDITIONS_MAX: usize = 64;
 
 /// What a barrier asks for.
 pub(crate) struct Asked {
@@ -132,13 +136,16 @@ impl Changes {
         let mut slots = Slots::default();
         self.before.iter().for_each(|(_, changed)| slots.extend(changed));
         let changed = slots.len() + elsewhere;
-        if barrier.full || confirmed < first || self.told + changed >= live {
+        let enough = self.told + changed >= live || self.additions >= ADDITIONS_MAX;
+        if barrier.full || confirmed < first || enough {
             if !barrier.full {
                 self.told = 0;
+                self.additions = 0;
             }
             return Asked { slots: None, gone: KeyBytes::default() };
         }
         self.told += changed;
+        self.additions += 1;
         // One may have come back and gone again.
         let unique: BTreeSet<&[u8]> = self.gone.iter().flat_map(|(_, keys)| keys.iter()).collect();
         let mut gone = KeyBytes::default();
@@ -233,5 +240,8 @@ mod tests {
         [70, 9].into_iter().for_each(|slot| changes.touch(slot));
         assert_eq!(told(&mut changes, 3, 1), Some(vec![5, 9, 70]));
         assert_eq!(told(&mut changes, 4, 3), Some(vec![]));
+        // Files do not become more and more.
+        let full = (5..200).filter(|checkpoint| told(&mut changes, *checkpoint, checkpoint - 1).is_none()).count();
+        assert_eq!(full, 195 / ADDITIONS_MAX);
     }
 }

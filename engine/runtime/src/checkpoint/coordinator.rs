@@ -244,7 +244,7 @@ impl Coordinator {
         for checkpoint in late {
             let awaited = self.pending[&checkpoint].awaited.len();
             let why = format!(
-                "it took longer than {:?} (checkpoint.timeout); {awaited} tasks had not got to it",
+                "it took longer than {:?} (execution.checkpointing.timeout); {awaited} tasks had not got to it",
                 policy.timeout
             );
             self.give_up(checkpoint, &why, true, now, out);

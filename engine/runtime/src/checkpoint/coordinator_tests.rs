@@ -3,6 +3,7 @@
 use super::*;
 use crate::checkpoint::protocol::TaskPlan;
 use crate::checkpoint::restart::RestartStrategy;
+use crate::connector::ConnectorError;
 
 fn coordinator() -> Coordinator {
     let plan = Plan {
@@ -42,7 +43,8 @@ fn a_failure_is_followed_by_a_restart_from_the_newest_checkpoint() {
 fn what_no_restart_mends_ends_the_job() {
     let damaged = SnapshotError::Columns("damaged".into());
     let restore = JobError::Restore { node: "n".into(), error: damaged };
-    for error in [restore, JobError::Unfit(SnapshotError::Columns("other".into()))] {
+    let shrank = JobError::Connector { node: "n".into(), error: ConnectorError::unfit("it shrank") };
+    for error in [restore, JobError::Unfit(SnapshotError::Columns("other".into())), shrank] {
         let actions = fails(&mut coordinator(), error);
         assert!(matches!(actions.last(), Some(Action::Finish(Outcome::Failed(_)))), "{actions:?}");
     }

@@ -110,10 +110,12 @@ impl Failures {
     fn drop_oldest(&self, folder: &Path) -> io::Result<()> {
         let mut records = Vec::new();
         for entry in std::fs::read_dir(folder)? {
-            let path = entry?.path();
-            if is_record(&path) {
-                records.push((path.join(RECORD).metadata()?.modified()?, path));
+            let entry = entry?;
+            // Another task may be making one, which has another name in a moment.
+            if entry.file_name().to_string_lossy().starts_with('.') || !is_record(&entry.path()) {
+                continue;
             }
+            records.push((entry.path().join(RECORD).metadata()?.modified()?, entry.path()));
         }
         records.sort();
         let more = records.len().saturating_sub(self.records_max);

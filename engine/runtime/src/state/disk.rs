@@ -8,6 +8,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use fjall::config::{FilterPolicy, PinningPolicy};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
@@ -27,6 +28,9 @@ const LOCK: &str = "lock";
 const CACHE_PART: u64 = 4;
 const MEMTABLE_PART: u64 = 32;
 const MEMTABLE_BYTES_MIN: u64 = 64 << 10;
+/// Tables that wait in memory to be written, of each kind.
+const MEMTABLES_MAX: usize = 3;
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Encoded states by key, and a log of those that have changed.
 pub(crate) struct Store {
@@ -58,9 +62,8 @@ impl Store {
     /// A new, empty one in `parent`, which takes about `memory_bytes`, without what others left there that were killed.
     pub(crate) fn create(parent: &Path, memory_bytes: u64) -> Result<Store, StateError> {
         let failed = |error: std::io::Error| StateError::Folder { dir: parent.to_owned(), error };
-        std::fs::create_dir_all(parent).map_err(failed)?;
+        let dir = folder(parent)?;
         sweep(parent);
-        let dir = tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent).map_err(failed)?;
         // Locked before it bears its name: nobody takes it for one that was left.
         let unnamed = dir.path().join("new-lock");
         let lock = File::create(&unnamed).map_err(failed)?;
@@ -69,7 +72,8 @@ impl Store {
         let store = |error| StateError::Store { dir: dir.path().to_owned(), error };
         let database = Database::builder(dir.path().join("store"))
             .cache_size(memory_bytes / CACHE_PART)
-            .worker_threads(1)
+            // One that writes tables, while the other merges them, which may take long.
+            .worker_threads(2)
             // Nothing of it is needed after a crash.
             .manual_journal_persist(true)
             .max_journaling_size(64 << 20)
@@ -111,7 +115,19 @@ impl Store {
         writes.removed.into_iter().for_each(|key| batch.remove(&self.values, key));
         let logged = |key: Vec<u8>| [&epoch.to_be_bytes(), key.as_slice()].concat();
         writes.log.into_iter().for_each(|(key, value)| batch.insert(&self.changed, logged(key), value));
-        batch.commit().map_err(|error| self.failed(error))
+        batch.commit().map_err(|error| self.failed(error))?;
+        self.wait_for_room();
+        Ok(())
+    }
+
+    /// What is gathered in memory faster than the disk takes it would fill memory: fjall waits for itself by the number of its files alone.
+    fn wait_for_room(&self) {
+        let began = Instant::now();
+        let full = |keyspace: &Keyspace| keyspace.sealed_memtable_count() > MEMTABLES_MAX;
+        // A store that failed says so at the next write.
+        while (full(&self.values) || full(&self.changed)) && began.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// At most `count` keys that begin with `prefix` and come behind `after`, with their values.
@@ -222,6 +238,18 @@ impl View {
         }
         batch.commit().map_err(|error| store.failed(error))
     }
+}
+
+/// A new folder for a store.
+fn folder(parent: &Path) -> Result<TempDir, StateError> {
+    let made =
+        std::fs::create_dir_all(parent).and_then(|()| tempfile::Builder::new().prefix(PREFIX).tempdir_in(parent));
+    made.map_err(|error| StateError::Folder { dir: parent.to_owned(), error })
+}
+
+/// Could a store be made in `parent`?
+pub(crate) fn try_folder(parent: &Path) -> Result<(), StateError> {
+    folder(parent).map(drop)
 }
 
 /// Removes stores whose process was killed. What cannot be removed stays: it is in nobody's way.

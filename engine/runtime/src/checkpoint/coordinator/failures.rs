@@ -166,6 +166,7 @@ fn is_hopeless(error: &JobError) -> bool {
     match error {
         JobError::Restore { error, .. } => !matches!(error, SnapshotError::Storage(StorageError::Io { .. })),
         JobError::Unfit(_) => true,
+        JobError::Connector { error, .. } => error.unfit,
         _ => false,
     }
 }
