@@ -440,13 +440,13 @@ fn read_checkpoint(options: &mut Options, config: &mut CheckpointConfig) -> Vec<
     keep(interval.map(|value| config.interval = value.or(default).filter(|interval| !interval.is_zero())));
     keep(options.duration(&key("min-pause")).map(|value| set(&mut config.min_pause, value)));
     let at = options.at(&key("timeout"));
-    keep(options.duration(&key("timeout")).and_then(|value| match value {
-        Some(Duration::ZERO) => {
+    match options.duration(&key("timeout")) {
+        Ok(Some(Duration::ZERO)) => {
             let message = "is 0: no checkpoint would ever be in time; leave it out for ten minutes".to_owned();
-            Err(OptionError { at, key: key("timeout"), message })
+            keep(Err(OptionError { at, key: key("timeout"), message }));
         }
-        value => Ok(set(&mut config.timeout, value)),
-    }));
+        timeout => keep(timeout.map(|value| set(&mut config.timeout, value))),
+    }
     let failures = options.unsigned(&key("tolerable-failed-checkpoints"));
     keep(failures.map(|value| set(&mut config.tolerable_failures, value)));
     let at = options.at(&key("max-concurrent-checkpoints"));

@@ -115,13 +115,19 @@ pub enum StateError {
     #[error("cannot keep state in {} (state.backend.disk.dir): {error}", .dir.display())]
     Folder { dir: PathBuf, error: std::io::Error },
     #[error("cannot keep state in {}: {}: is there room? Another place is chosen by state.backend.disk.dir", .dir.display(), store_error(.error))]
-    Store { dir: PathBuf, error: fjall::Error },
+    Store { dir: PathBuf, error: Box<fjall::Error> },
     #[error("the state on disk is damaged: a row of it has not the length that it says")]
     Damaged,
     #[error(transparent)]
-    Value(#[from] ValueError),
+    Value(Box<ValueError>),
     #[error(transparent)]
     Arrow(#[from] ArrowError),
+}
+
+impl From<ValueError> for StateError {
+    fn from(error: ValueError) -> StateError {
+        StateError::Value(Box::new(error))
+    }
 }
 
 /// fjall shows its errors as a programmer writes them.

@@ -6,7 +6,7 @@
 //! would write a page for every key; RocksDB does the same as fjall and wants a C++ compiler and ten minutes of it.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -69,7 +69,7 @@ impl Store {
         let lock = File::create(&unnamed).map_err(failed)?;
         lock.lock().map_err(failed)?;
         std::fs::rename(&unnamed, dir.path().join(LOCK)).map_err(failed)?;
-        let store = |error| StateError::Store { dir: dir.path().to_owned(), error };
+        let store = |error| StateError::Store { dir: dir.path().to_owned(), error: Box::new(error) };
         let database = Database::builder(dir.path().join("store"))
             .cache_size(memory_bytes / CACHE_PART)
             // One that writes tables, while the other merges them, which may take long.
@@ -97,7 +97,7 @@ impl Store {
     }
 
     fn failed(&self, error: fjall::Error) -> StateError {
-        StateError::Store { dir: self.dir.path().to_owned(), error }
+        StateError::Store { dir: self.dir.path().to_owned(), error: Box::new(error) }
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<fjall::UserValue>, StateError> {
@@ -263,6 +263,6 @@ fn sweep(parent: &Path) {
     }
 }
 
-fn is_abandoned(dir: &PathBuf) -> bool {
+fn is_abandoned(dir: &Path) -> bool {
     File::open(dir.join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok())
 }
