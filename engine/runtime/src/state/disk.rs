@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use fjall::config::{FilterPolicy, PinningPolicy};
-use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch};
 use lsm_tree::{AbstractTree, Guard, IterGuardImpl, SeqNo};
 use tempfile::TempDir;
 
@@ -38,6 +38,8 @@ pub(crate) struct Store {
     values: Keyspace,
     /// A log: the epoch, big-endian, and the key; the value that the key had when it came here.
     changed: Keyspace,
+    /// Of a table that is gathered in memory, by fjall's own count.
+    memtable_bytes: u64,
     /// Behind the others: removed when they are closed.
     _lock: File,
     dir: TempDir,
@@ -93,7 +95,7 @@ impl Store {
         let changed = || options().filter_policy(FilterPolicy::disabled());
         let values = database.keyspace("values", values).map_err(store)?;
         let changed = database.keyspace("changed", changed).map_err(store)?;
-        Ok(Store { database, values, changed, _lock: lock, dir })
+        Ok(Store { database, values, changed, memtable_bytes: memtable, _lock: lock, dir })
     }
 
     fn failed(&self, error: fjall::Error) -> StateError {
@@ -110,24 +112,28 @@ impl Store {
 
     pub(crate) fn write(&self, writes: Writes, epoch: u64) -> Result<(), StateError> {
         let count = writes.put.len() + writes.removed.len() + writes.log.len();
-        let mut batch = fjall::OwnedWriteBatch::with_capacity(self.database.clone(), count);
+        let mut batch = OwnedWriteBatch::with_capacity(self.database.clone(), count);
         writes.put.into_iter().for_each(|(key, value)| batch.insert(&self.values, key, value));
         writes.removed.into_iter().for_each(|key| batch.remove(&self.values, key));
         let logged = |key: Vec<u8>| [&epoch.to_be_bytes(), key.as_slice()].concat();
         writes.log.into_iter().for_each(|(key, value)| batch.insert(&self.changed, logged(key), value));
-        batch.commit().map_err(|error| self.failed(error))?;
-        self.wait_for_room();
-        Ok(())
+        self.commit(batch)
     }
 
-    /// What is gathered in memory faster than the disk takes it would fill memory: fjall waits for itself by the number of its files alone.
-    fn wait_for_room(&self) {
+    /// Writes, and waits until the disk has taken what is gathered in memory: fjall waits by the number of its files alone, and closes
+    /// a table that is full only when one of its threads has time for that.
+    fn commit(&self, batch: OwnedWriteBatch) -> Result<(), StateError> {
+        batch.commit().map_err(|error| self.failed(error))?;
         let began = Instant::now();
-        let full = |keyspace: &Keyspace| keyspace.sealed_memtable_count() > MEMTABLES_MAX;
+        let full = |keyspace: &Keyspace| {
+            keyspace.sealed_memtable_count() > MEMTABLES_MAX
+                || keyspace.tree.active_memtable().size() > 2 * self.memtable_bytes
+        };
         // A store that failed says so at the next write.
         while (full(&self.values) || full(&self.changed)) && began.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(1));
         }
+        Ok(())
     }
 
     /// At most `count` keys that begin with `prefix` and come behind `after`, with their values.
@@ -233,10 +239,10 @@ impl View {
             batch.remove(&store.changed, entry.key().map_err(|error| store.failed(error.into()))?);
             if batch.len() >= AT_ONCE {
                 let full = std::mem::replace(&mut batch, store.database.batch());
-                full.commit().map_err(|error| store.failed(error))?;
+                store.commit(full)?;
             }
         }
-        batch.commit().map_err(|error| store.failed(error))
+        store.commit(batch)
     }
 }
 
