@@ -24,12 +24,12 @@ const PREFIX: &str = "wasmill-state-";
 const LOCK: &str = "lock";
 
 /// Of the memory for a subtask's state, the parts that the store has: for blocks that it has read, and for writes that it gathers in
-/// each of its two tables. There may be several of the latter at a time, and an entry takes four times its own bytes there.
+/// each of its two tables. An entry takes three times its own bytes there; a smaller part means more files, each synced.
 const CACHE_PART: u64 = 4;
-const MEMTABLE_PART: u64 = 32;
+const MEMTABLE_PART: u64 = 8;
 const MEMTABLE_BYTES_MIN: u64 = 64 << 10;
 /// Tables that wait in memory to be written, of each kind.
-const MEMTABLES_MAX: usize = 3;
+const MEMTABLES_MAX: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Encoded states by key, and a log of those that have changed.
@@ -127,7 +127,7 @@ impl Store {
         let began = Instant::now();
         let full = |keyspace: &Keyspace| {
             keyspace.sealed_memtable_count() > MEMTABLES_MAX
-                || keyspace.tree.active_memtable().size() > 2 * self.memtable_bytes
+                || keyspace.tree.active_memtable().size() > self.memtable_bytes * 3 / 2
         };
         // A store that failed says so at the next write.
         while (full(&self.values) || full(&self.changed)) && began.elapsed() < PATIENCE {
