@@ -11,9 +11,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
-use wasmill_tests::{built, root};
-
-const PATIENCE: Duration = Duration::from_secs(120);
+use wasmill_tests::program::{PATIENCE, program};
 
 /// Counts the rows of each key: state that can be told wrong from right by what comes out.
 const UDF: &str = "\
@@ -96,14 +94,6 @@ pipeline:
   - out: { from: slow, sink: jsonl, path: out }
 ";
 
-fn program(folder: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(built("target/release/wasmill"));
-    command.current_dir(folder).env("XDG_RUNTIME_DIR", folder.join("runtime")).env("TMPDIR", folder);
-    command.env("WASMILL_CACHE_DIR", root().join("target/test-cache")).env_remove("RUST_BACKTRACE");
-    command.args(arguments).stdin(Stdio::null());
-    command
-}
-
 /// What a command says: exit code, and standard error with the folder's name left out.
 fn wasmill(folder: &Path, arguments: &[&str]) -> (i32, String) {
     let child = program(folder, arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -138,7 +128,6 @@ fn newest(folder: &Path) -> Option<u64> {
 /// A folder in which `job` was killed when `enough` said so of the newest checkpoint's manifest.
 fn killed(job: &str, enough: impl Fn(&Path) -> bool) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::create_dir(folder.path().join("runtime")).unwrap();
     write(folder.path(), "udf.py", UDF);
     write(folder.path(), "job.yaml", job);
     let lines: String = (0..100_000).map(|n| format!("{n}\n")).collect();

@@ -2,7 +2,7 @@
 //! survive nothing.
 //!
 //! The store is fjall: an LSM tree in Rust alone, which takes random writes at the pace of sequential ones, answers for keys that it
-//! has not from a filter in memory, and gives a consistent view to read from while writing goes on. A B-tree on disk (redb, LMDB)
+//! has not from a filter in memory, and can be read as it was while writing goes on. A B-tree on disk (redb, LMDB)
 //! would write a page for every key; RocksDB does the same as fjall and wants a C++ compiler and ten minutes of it.
 
 use std::fs::File;
